@@ -1,0 +1,234 @@
+package appliance
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// decoder turns nodes into the types of this package. Scalars decode by the
+// field's Go type from their source text, never by what YAML would guess.
+type decoder struct {
+	problems *Problems
+	file     map[*yaml.Node]string
+	pos      map[string]Pos
+	broken   bool // part of the tree is missing: semantic checks would mislead
+}
+
+// nodeDecoder is a type with more than one shape in the file.
+type nodeDecoder interface {
+	decodeNode(d *decoder, n *yaml.Node, path string)
+}
+
+func (d *decoder) at(n *yaml.Node) Pos {
+	return Pos{File: d.file[n], Line: n.Line, Col: n.Column}
+}
+
+func (d *decoder) fail(n *yaml.Node, path, hint, format string, args ...any) {
+	d.problems.Add(d.at(n), path, hint, format, args...)
+}
+
+// decodeRoot checks the version first: without it nothing else can be judged.
+func (d *decoder) decodeRoot(n *yaml.Node, a *Appliance) {
+	d.decode(n, reflect.ValueOf(a).Elem(), "")
+	if v := lookup(n, "apiVersion"); v != nil && v.Value != APIVersion {
+		d.fail(v, "apiVersion", "write "+APIVersion, "unknown version %q", v.Value)
+	}
+}
+
+func (d *decoder) decode(n *yaml.Node, v reflect.Value, path string) {
+	d.pos[path] = d.at(n)
+	if v.CanAddr() {
+		switch t := v.Addr().Interface().(type) {
+		case nodeDecoder:
+			t.decodeNode(d, n, path)
+			return
+		case encoding.TextUnmarshaler:
+			if s, ok := d.scalar(n, path); ok {
+				if err := t.UnmarshalText([]byte(s)); err != nil {
+					d.fail(n, path, "", "%s: %v", path, err)
+				}
+			}
+			return
+		}
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		d.decode(n, v.Elem(), path)
+	case reflect.Struct:
+		d.decodeStruct(n, v, path)
+	case reflect.Slice:
+		d.decodeSlice(n, v, path)
+	case reflect.Map:
+		d.decodeMap(n, v, path)
+	default:
+		d.decodeScalar(n, v, path)
+	}
+}
+
+func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
+	s, ok := d.scalar(n, path)
+	if !ok {
+		return
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(s)
+		d.checkFacts(n, path, s)
+	case reflect.Bool:
+		if s != "true" && s != "false" {
+			d.fail(n, path, "", "%s: write true or false, not %q", path, s)
+		}
+		v.SetBool(s == "true")
+	case reflect.Int:
+		i, err := strconv.Atoi(s)
+		if err != nil {
+			d.fail(n, path, "", "%s: %q is no whole number", path, s)
+		}
+		v.SetInt(int64(i))
+	default:
+		panic("appliance: no decoding for " + v.Type().String())
+	}
+}
+
+func (d *decoder) decodeSlice(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.SequenceNode {
+		d.fail(n, path, fmt.Sprintf("write %s: [%s]", path[strings.LastIndex(path, ".")+1:], brief(n)), "%s is a list, not %s", path, kindName(n))
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	for i, c := range n.Content {
+		d.decode(c, v.Index(i), fmt.Sprintf("%s[%d]", path, i))
+	}
+}
+
+func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, path, "", "%s is a mapping of names to values, not %s", path, kindName(n))
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, ok := d.scalar(n.Content[i], path)
+		if !ok {
+			continue
+		}
+		e := reflect.New(v.Type().Elem()).Elem()
+		d.decode(n.Content[i+1], e, join(path, k))
+		v.SetMapIndex(reflect.ValueOf(k), e)
+	}
+}
+
+func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, path, d.bareFactHint(n), "%s is a mapping, not %s", name(path), kindName(n))
+		return
+	}
+	if f := v.FieldByName("Pos"); f.IsValid() {
+		f.Set(reflect.ValueOf(d.at(n)))
+	}
+	fields := structFields(v.Type())
+	var keys []string
+	for _, f := range fields {
+		keys = append(keys, f.key)
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k := n.Content[i]
+		f, ok := fieldFor(fields, k.Value)
+		if !ok {
+			hint := Suggest(k.Value, keys)
+			if hint == "" {
+				hint = "known here: " + strings.Join(keys, ", ")
+			}
+			d.fail(k, join(path, k.Value), hint, "unknown key %q in %s", k.Value, name(path))
+			continue
+		}
+		d.decode(n.Content[i+1], v.FieldByIndex(f.index), join(path, k.Value))
+	}
+	for _, f := range fields {
+		if f.required && lookup(n, f.key) == nil {
+			d.fail(n, join(path, f.key), "", "%s has no %q: %s", name(path), f.key, f.doc)
+		}
+	}
+}
+
+// scalar returns the source text of a scalar.
+func (d *decoder) scalar(n *yaml.Node, path string) (string, bool) {
+	if n.Kind != yaml.ScalarNode {
+		d.fail(n, path, d.bareFactHint(n), "%s is one value, not %s", name(path), kindName(n))
+		return "", false
+	}
+	if n.Value == "" && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) == 0 {
+		d.fail(n, path, "write a value, or leave the key out", "%s is empty", name(path))
+		return "", false
+	}
+	return n.Value, true
+}
+
+// field is one key of a struct, embedded ones included.
+type field struct {
+	key, doc string
+	required bool
+	index    []int
+}
+
+func structFields(t reflect.Type) []field {
+	var list []field
+	for i := range t.NumField() {
+		f := t.Field(i)
+		key, opt, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		switch {
+		case opt == "inline":
+			for _, in := range structFields(f.Type) {
+				in.index = append([]int{i}, in.index...)
+				list = append(list, in)
+			}
+		case key != "" && key != "-":
+			list = append(list, field{key: key, doc: f.Tag.Get("doc"), required: f.Tag.Get("want") == "required", index: []int{i}})
+		}
+	}
+	return list
+}
+
+func fieldFor(list []field, key string) (field, bool) {
+	for _, f := range list {
+		if f.key == key {
+			return f, true
+		}
+	}
+	return field{}, false
+}
+
+func name(path string) string {
+	if path == "" {
+		return "the file"
+	}
+	return path
+}
+
+func kindName(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.ScalarNode:
+		if n.Value == "" {
+			return "nothing"
+		}
+		return fmt.Sprintf("the value %q", n.Value)
+	}
+	return "this"
+}
+
+func brief(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode {
+		return n.Value
+	}
+	return "…"
+}

@@ -1,0 +1,101 @@
+package appliance
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Problem is one thing that is wrong with a file, and what to do about it.
+type Problem struct {
+	Pos     Pos    `json:"-"`
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Column  int    `json:"column"`
+	Path    string `json:"path,omitempty"` // "mounts[0].where"
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"` // "did you mean …"
+}
+
+func (p Problem) String() string {
+	s := p.Pos.String() + ": " + p.Message
+	if p.Hint != "" {
+		s += "; " + p.Hint
+	}
+	return s
+}
+
+// Problems is an error that carries everything that is wrong, in the order of
+// the files.
+type Problems struct{ List []Problem }
+
+func (e *Problems) Error() string {
+	lines := make([]string, len(e.List))
+	for i, p := range e.List {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Add appends one problem.
+func (e *Problems) Add(pos Pos, path, hint, format string, args ...any) {
+	e.List = append(e.List, Problem{
+		Pos: pos, File: pos.File, Line: pos.Line, Column: pos.Col,
+		Path: path, Message: fmt.Sprintf(format, args...), Hint: hint,
+	})
+}
+
+// Err returns e sorted by position without repetitions, or nil if it is empty.
+func (e *Problems) Err() error {
+	if len(e.List) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(e.List, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	e.List = slices.Compact(e.List)
+	return e
+}
+
+// Suggest returns "did you mean X?" for the nearest of the known words, or "".
+func Suggest(word string, known []string) string {
+	best, bestD := "", 3
+	if len(word) > 8 {
+		bestD = 4
+	}
+	for _, k := range known {
+		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < bestD && d < len(word) {
+			best, bestD = k, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("did you mean %q?", best)
+}
+
+// distance is the Damerau-Levenshtein distance (adjacent swaps count one).
+func distance(a, b string) int {
+	prev2 := []int(nil)
+	prev := make([]int, len(b)+1)
+	for j := range prev {
+		prev[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		cur := make([]int, len(b)+1)
+		cur[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				cur[j] = min(cur[j], prev2[j-2]+1)
+			}
+		}
+		prev2, prev = prev, cur
+	}
+	return prev[len(b)]
+}

@@ -1,0 +1,73 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Resource is the typed name of something that a unit needs or provides: a
+// class, a slash, and a name within the class ("luks/tank0",
+// "mount//srv/tank0", "endpoint/192.0.2.22:5696"). The resource "time" is a
+// class of its own without a name.
+type Resource string
+
+// Classes of resources. A world resource comes and goes by itself and is
+// watched; a plan resource is provided by a unit, and a plan in which nobody
+// provides one that is needed does not compile.
+const (
+	ClassBlock    = "block"    // world: block/uuid/…, block/partlabel/…, block/dev/…
+	ClassLink     = "link"     // world: a network interface, up, with carrier
+	ClassEndpoint = "endpoint" // world: a way to HOST:PORT (a route, a source address, a link that is up)
+
+	ClassTime      = "time"
+	ClassKey       = "key"
+	ClassLUKS      = "luks"
+	ClassMount     = "mount"
+	ClassService   = "service"
+	ClassNet       = "net" // a link, route or resolver as this plan configures it
+	ClassMilestone = "milestone"
+)
+
+// blockForms are the first words that may stand for block/… in a file:
+// uuid/X is short for block/uuid/X.
+var blockForms = [...]string{"uuid", "label", "partuuid", "partlabel", "path", "id", "dev"}
+
+// Class returns the part before the first slash.
+func (r Resource) Class() string {
+	c, _, _ := strings.Cut(string(r), "/")
+	return c
+}
+
+// Name returns the part after the first slash.
+func (r Resource) Name() string {
+	_, n, _ := strings.Cut(string(r), "/")
+	return n
+}
+
+// World tells whether the resource is watched rather than provided by a unit.
+func (r Resource) World() bool {
+	switch r.Class() {
+	case ClassBlock, ClassLink, ClassEndpoint:
+		return true
+	}
+	return false
+}
+
+// ParseResource reads a name as users write it: uuid/…, partlabel/… and the
+// other block names gain their class, an absolute path is the mount that
+// holds it only where the caller says so and is therefore refused here.
+func ParseResource(s string) (Resource, error) {
+	class, name, ok := strings.Cut(s, "/")
+	if s == ClassTime {
+		return ClassTime, nil
+	}
+	if !ok || class == "" || name == "" {
+		return "", fmt.Errorf("%q is no resource: write CLASS/NAME, for example luks/tank0 or uuid/6d6b1c5e-…", s)
+	}
+	for _, f := range blockForms {
+		if class == f {
+			return Resource(ClassBlock + "/" + s), nil
+		}
+	}
+	return Resource(s), nil
+}
