@@ -7,7 +7,7 @@ import (
 
 // Resource is the typed name of something that a unit needs or provides: a
 // class, a slash, and a name within the class ("luks/tank0",
-// "mount//srv/tank0", "endpoint/192.0.2.22:5696"). The resource "time" is a
+// "mount/srv/tank0", "endpoint/192.0.2.22:5696"). The resource "time" is a
 // class of its own without a name.
 type Resource string
 
@@ -16,7 +16,7 @@ type Resource string
 // provides one that is needed does not compile.
 const (
 	ClassBlock    = "block"    // world: block/uuid/…, block/partlabel/…, block/dev/…
-	ClassLink     = "link"     // world: a network interface, up, with carrier
+	ClassLink     = "link"     // world: a network interface that is there: link/NAME, link/mac/…, link/path/…
 	ClassEndpoint = "endpoint" // world: a way to HOST:PORT (a route, a source address, a link that is up)
 
 	ClassTime      = "time"
@@ -71,3 +71,9 @@ func ParseResource(s string) (Resource, error) {
 	}
 	return Resource(s), nil
 }
+
+// MountResource is the resource of the file system mounted at an absolute path.
+func MountResource(where string) Resource { return Resource(ClassMount + where) }
+
+// EndpointResource is the resource of a way to a HOST:PORT.
+func EndpointResource(hostPort string) Resource { return Resource(ClassEndpoint + "/" + hostPort) }

@@ -1,0 +1,149 @@
+package step
+
+import (
+	"fmt"
+	"time"
+
+	"initd/boot/appliance"
+	"initd/boot/plan"
+)
+
+// keySpec is the Spec of a unit of kind key; exactly one source is set.
+type keySpec struct {
+	Name   string       `json:"name"`
+	KMIP   *kmipKeySpec `json:"kmip,omitempty"`
+	File   string       `json:"file,omitempty"`
+	Prompt string       `json:"prompt,omitempty"`
+}
+
+// kmipKeySpec says which object, and which servers may have it.
+type kmipKeySpec struct {
+	Name        string            `json:"name,omitempty"`
+	ID          string            `json:"id,omitempty"`
+	ObjectGroup string            `json:"objectGroup,omitempty"`
+	Attributes  map[string]string `json:"attributes,omitempty"`
+	Group       string            `json:"group"`
+	Servers     []kmipServerSpec  `json:"servers"`
+}
+
+// kmipServerSpec is one server; paths are as in the file.
+type kmipServerSpec struct {
+	Name       string        `json:"name"`
+	Address    string        `json:"address"`
+	ServerName string        `json:"serverName,omitempty"`
+	CA         string        `json:"ca,omitempty"`
+	Cert       string        `json:"cert,omitempty"`
+	Key        string        `json:"key,omitempty"`
+	Pin        string        `json:"pin,omitempty"`
+	Timeout    plan.Duration `json:"timeout,omitempty"`
+}
+
+// promptDeadline: nobody is timed out while typing; the boot settles without.
+const promptDeadline = 7 * 24 * time.Hour
+
+func keyStep() Step {
+	return Step{
+		Kind:     plan.Kind{Name: "key", Expand: expandKeys},
+		New:      newKeyAction,
+		Children: map[string]ChildFunc{"kmip": fetchKeys, "prompt": promptKey},
+	}
+}
+
+// expandKeys: every medium's key becomes a unit of its own, key/NAME.
+func expandKeys(x *plan.Expansion) {
+	if x.Appliance.Media == nil {
+		return
+	}
+	for i, l := range x.Appliance.Media.LUKS {
+		addKey(x, fmt.Sprintf("media.luks[%d].key", i), l.Name, l.Key, l.Policy)
+	}
+}
+
+// addKey adds the unit that provides key/NAME from the source k.
+func addKey(x *plan.Expansion, at, name string, k appliance.KeySource, p appliance.Policy) {
+	u := plan.Unit{
+		ID:       plan.ClassKey + "/" + name,
+		Stage:    plan.Keys,
+		Provides: []plan.Resource{keyResource(name)},
+	}
+	s := keySpec{Name: name, File: k.File, Prompt: k.Prompt}
+	def := plan.Policy{
+		Deadline: plan.Duration(time.Minute),
+		Retry:    plan.Retry{Initial: plan.Duration(500 * time.Millisecond), Max: plan.Duration(10 * time.Second), Factor: 2, Jitter: 0.1},
+	}
+	switch {
+	case k.Ephemeral || !k.Given():
+		return
+	case k.KMIP != nil:
+		s.KMIP = kmipKey(x, at, name, k.KMIP)
+		var way []plan.Resource
+		for _, srv := range s.KMIP.Servers {
+			way = append(way, plan.EndpointResource(srv.Address))
+		}
+		u.Batch = "kmip/" + s.KMIP.Group
+		u.Needs = append([]plan.Need{{AnyOf: way}}, append(afterTime(x.Appliance), afterDNS(x.Appliance)...)...)
+	case k.File != "":
+		if r, ok := x.MountOf(k.File); ok {
+			u.Needs = []plan.Need{{AnyOf: []plan.Resource{r}}}
+		}
+	case k.Prompt != "":
+		if k.Prompt == appliance.DefaultPrompt {
+			s.Prompt = "Passphrase for " + name
+		}
+		def.Deadline = plan.Duration(promptDeadline)
+	}
+	p.Deadline = 0 // the file's deadline is for opening the medium
+	u.Policy = x.Policy(p, def)
+	x.Add(at, u, s)
+}
+
+func keyResource(name string) plan.Resource {
+	return plan.Resource(plan.ClassKey + "/" + name)
+}
+
+func kmipKey(x *plan.Expansion, at, name string, k *appliance.KMIPKey) *kmipKeySpec {
+	s := &kmipKeySpec{ID: k.ID, Name: k.Name, ObjectGroup: k.ObjectGroup, Group: k.Servers}
+	if s.Group == "" {
+		s.Group = appliance.DefaultGroup
+	}
+	all := x.Appliance.Keys
+	if s.ID == "" && s.Name == "" && s.ObjectGroup == "" && len(k.Attributes) == 0 {
+		s.Name = "${machine.name}/${unit.name}"
+		if all != nil && all.DefaultName != "" {
+			s.Name = all.DefaultName
+		}
+	}
+	s.Name = x.Expand(at, s.Name, name)
+	s.ObjectGroup = x.Expand(at, s.ObjectGroup, name)
+	for a, v := range k.Attributes {
+		if s.Attributes == nil {
+			s.Attributes = map[string]string{}
+		}
+		s.Attributes[a] = x.Expand(at, v, name)
+	}
+	if all == nil {
+		return s
+	}
+	for _, srv := range all.Servers {
+		if srv.GroupName() == s.Group {
+			s.Servers = append(s.Servers, kmipServer(all.TLS, srv))
+		}
+	}
+	return s
+}
+
+// kmipServer lays what a server says over what is said for all.
+func kmipServer(all appliance.TLS, s appliance.KeyServer) kmipServerSpec {
+	t := all
+	if own := s.TLS; own != nil {
+		for _, f := range []struct{ from, to *string }{{&own.CA, &t.CA}, {&own.Cert, &t.Cert}, {&own.Key, &t.Key}, {&own.Pin, &t.Pin}} {
+			if *f.from != "" {
+				*f.to = *f.from
+			}
+		}
+	}
+	return kmipServerSpec{
+		Name: s.Name, Address: s.Address, ServerName: s.ServerName,
+		CA: t.CA, Cert: t.Cert, Key: t.Key, Pin: t.Pin, Timeout: plan.Duration(s.Timeout),
+	}
+}

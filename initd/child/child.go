@@ -1,0 +1,152 @@
+// Package child runs functions of boot/step in short-lived processes: whatever
+// can block in the kernel, parses hostile bytes or holds a secret.
+//
+// It owns how such a process is started (own cgroup, parameters and files by
+// inherited descriptors, nothing in argv or the environment but names), heard
+// (progress, results, descriptors over one socket), bounded and given up. It
+// never knows what a function does, and a secret passes it only as a
+// descriptor.
+//
+// A child inherits: 3, a sealed memfd with its parameters as JSON; 4, a
+// SOCK_SEQPACKET socket to its parent; 5 and up, the files of the call.
+package child
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"initd/boot/step"
+)
+
+const (
+	fdParams = 3
+	fdSocket = 4
+	fdFiles  = 5
+
+	maxMessage = 128 << 10 // bytes of one JSON message
+	maxParams  = 8 << 20   // bytes of the parameters
+	maxRights  = 128       // descriptors in one message; the kernel's limit is 253
+)
+
+// envelope is what stands in the parameters' memfd.
+type envelope struct {
+	Func  string `json:"func"`
+	Unit  string `json:"unit"`
+	Files int    `json:"files"`
+	// Within is how long the child may take before it is killed; its context
+	// ends a little earlier, so that it can say what it was waiting for.
+	Within time.Duration   `json:"within,omitempty"`
+	Params json.RawMessage `json:"params,omitempty"`
+}
+
+// message goes from child to parent. Exactly one with Last set ends a run.
+type message struct {
+	Last     bool                `json:"last,omitempty"`
+	Result   json.RawMessage     `json:"result,omitempty"`
+	Error    *step.ChildError    `json:"error,omitempty"`
+	Progress *step.ChildProgress `json:"progress,omitempty"`
+}
+
+// Stuck is the error of a child that survives SIGKILL: it sleeps in the
+// kernel, and nothing in user space can end it.
+type Stuck struct {
+	Func, Unit string
+	PID        int
+	Wchan      string // the kernel function it sleeps in, as /proc/PID/wchan says
+}
+
+func (e *Stuck) Error() string {
+	return fmt.Sprintf("%s for %s: process %d sleeps in the kernel (%s) and cannot be ended", e.Func, e.Unit, e.PID, e.Wchan)
+}
+
+// Stuck returns what the report shows.
+func (e *Stuck) Stuck() (pid int, wchan string) { return e.PID, e.Wchan }
+
+// Code returns the stable code of this error.
+func (e *Stuck) Code() string { return "CHILD-STUCK" }
+
+func send(c *net.UnixConn, m message, files []*os.File) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("marshal message: %w", err)
+	}
+	if len(b) > maxMessage {
+		return fmt.Errorf("message of %d bytes is larger than %d", len(b), maxMessage)
+	}
+	if len(files) > maxRights {
+		return fmt.Errorf("%d descriptors in one message, at most %d", len(files), maxRights)
+	}
+	var oob []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, f := range files {
+			fds[i] = int(f.Fd())
+		}
+		oob = unix.UnixRights(fds...)
+	}
+	if _, _, err := c.WriteMsgUnix(b, oob, nil); err != nil {
+		return fmt.Errorf("send message: %w", err)
+	}
+	return nil
+}
+
+func receive(c *net.UnixConn, buf, oob []byte) (message, []*os.File, error) {
+	n, oobn, flags, _, err := c.ReadMsgUnix(buf, oob)
+	if err != nil {
+		return message{}, nil, err
+	}
+	files, err := rights(oob[:oobn])
+	if err != nil {
+		return message{}, nil, err
+	}
+	if n == 0 && oobn == 0 {
+		return message{}, nil, errEnded
+	}
+	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		closeAll(files)
+		return message{}, nil, errors.New("message was cut off")
+	}
+	var m message
+	if err := json.Unmarshal(buf[:n], &m); err != nil {
+		closeAll(files)
+		return message{}, nil, fmt.Errorf("read message: %w", err)
+	}
+	return m, files, nil
+}
+
+var errEnded = errors.New("the child closed its socket")
+
+func rights(oob []byte) ([]*os.File, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	msgs, err := syscall.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, fmt.Errorf("read descriptors: %w", err)
+	}
+	var files []*os.File
+	for _, m := range msgs {
+		fds, err := syscall.ParseUnixRights(&m)
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "received"))
+		}
+	}
+	return files, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}

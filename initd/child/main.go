@@ -1,0 +1,137 @@
+package child
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"initd/boot/step"
+)
+
+// Main is the child's side: it runs fn from funcs with what was inherited and
+// returns the exit status. It is not for people: without the descriptors it
+// says so and returns 2.
+func Main(fn string, funcs map[string]step.ChildFunc, stderr io.Writer) int {
+	mem := os.NewFile(fdParams, "params")
+	b := make([]byte, maxParams)
+	n, err := mem.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		fmt.Fprintln(stderr, "initd child: started by the orchestrator only")
+		return 2
+	}
+	mem.Close()
+	conn, err := packetConn(fdSocket)
+	if err != nil {
+		fmt.Fprintln(stderr, "initd child: started by the orchestrator only")
+		return 2
+	}
+	defer conn.Close()
+	fail := func(e *step.ChildError) int {
+		_ = send(conn, message{Last: true, Error: e}, nil)
+		return 1
+	}
+	var env envelope
+	if err := json.Unmarshal(b[:n], &env); err != nil || env.Func != fn {
+		return fail(&step.ChildError{Message: "parameters cannot be read: the program and its child are of different versions", Final: true})
+	}
+	run, ok := funcs[fn]
+	if !ok {
+		return fail(&step.ChildError{Message: fmt.Sprintf("no child function %q", fn), Final: true})
+	}
+	in := &step.ChildInput{
+		Params: env.Params,
+		Tell: func(p step.ChildProgress) {
+			files := p.Files
+			p.Files = nil
+			_ = send(conn, message{Progress: &p}, files) // a parent that is gone hears nothing
+		},
+		Sub: sub(env.Unit),
+	}
+	for i := range env.Files {
+		in.Files = append(in.Files, os.NewFile(uintptr(fdFiles+i), fmt.Sprintf("file%d", i)))
+	}
+	ctx, cancel := context.Background(), context.CancelFunc(func() {})
+	if env.Within > 0 {
+		ctx, cancel = context.WithTimeout(ctx, env.Within-min(env.Within/10, time.Second/2))
+	}
+	defer cancel()
+	result, err := guarded(ctx, fn, run, in)
+	if err != nil {
+		return fail(AsChildError(err))
+	}
+	raw, err := json.Marshal(result)
+	if err != nil {
+		return fail(AsChildError(fmt.Errorf("marshal result of %s: %w", fn, err)))
+	}
+	if err := send(conn, message{Last: true, Result: raw}, nil); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// guarded turns a panic into an error that names the place and not the
+// values, which may be secret.
+func guarded(ctx context.Context, fn string, run step.ChildFunc, in *step.ChildInput) (result any, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &step.ChildError{CodeText: "CHILD-PANIC", Message: fmt.Sprintf("%s: programming error at %s", fn, panicPlace())}
+		}
+	}()
+	return run(ctx, in)
+}
+
+func panicPlace() string {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(4, pcs)])
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "runtime.") {
+			return fmt.Sprintf("%s (line %d)", f.Function, f.Line)
+		}
+		if !more {
+			return "unknown"
+		}
+	}
+}
+
+// sub runs another function below this process, in its cgroup and with its
+// credentials; it starts from the calling thread.
+func sub(unit string) func(context.Context, string, any, []*os.File) (json.RawMessage, error) {
+	return func(ctx context.Context, fn string, params any, files []*os.File) (json.RawMessage, error) {
+		r := &Runner{Exe: "/proc/self/exe"}
+		reply, err := r.Run(ctx, step.Call{Func: fn, Unit: unit, Params: params, Files: files})
+		closeAll(reply.Files)
+		return reply.Result, err
+	}
+}
+
+// AsChildError keeps what the report shows of err.
+func AsChildError(err error) *step.ChildError {
+	var c *step.ChildError
+	if errors.As(err, &c) && c.Message == err.Error() {
+		return c
+	}
+	out := &step.ChildError{Message: err.Error()}
+	if e := (interface{ Code() string })(nil); errors.As(err, &e) {
+		out.CodeText = e.Code()
+	}
+	if e := (interface{ Object() string })(nil); errors.As(err, &e) {
+		out.ObjectText = e.Object()
+	}
+	if e := (interface{ Server() string })(nil); errors.As(err, &e) {
+		out.ServerText = e.Server()
+	}
+	if e := (interface{ Hint() string })(nil); errors.As(err, &e) {
+		out.HintText = e.Hint()
+	}
+	if e := (interface{ Retryable() bool })(nil); errors.As(err, &e) {
+		out.Final = !e.Retryable()
+	}
+	return out
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"initd/boot/appliance"
+	"initd/boot/plan"
+	"initd/boot/step"
+)
+
+func checkCommand() *cobra.Command {
+	var asJSON bool
+	var facts string
+	c := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Say everything that is wrong with an appliance file",
+		Long: `Loads FILE with the layers beside it (appliance.yaml has appliance.d/*.yaml)
+and compiles it to a plan. Exit status 0: it is good; 1: it is not, or cannot be read.`,
+		Args: exactly(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := compileFile(args[0], facts)
+			return reportCheck(c.OutOrStdout(), args[0], p, err, asJSON)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the problems for an editor to read")
+	c.Flags().StringVar(&facts, "facts", "", "FILE with the machine's facts as JSON, or host")
+	return c
+}
+
+// compileFile loads and compiles; facts is "", "host" or a file.
+func compileFile(file, facts string) (*plan.Plan, error) {
+	a, err := appliance.Load(file)
+	if err != nil {
+		return nil, err
+	}
+	f, err := readFacts(facts)
+	if err != nil {
+		return nil, err
+	}
+	return plan.Compile(a, f, step.Kinds())
+}
+
+func reportCheck(w io.Writer, file string, p *plan.Plan, err error, asJSON bool) error {
+	var list *appliance.Problems
+	if err != nil && !errors.As(err, &list) {
+		list = &appliance.Problems{}
+		list.Add(appliance.Pos{File: file}, "", "", "%v", err)
+	}
+	if asJSON {
+		out := struct {
+			OK       bool                `json:"ok"`
+			Problems []appliance.Problem `json:"problems"`
+		}{OK: list == nil, Problems: []appliance.Problem{}}
+		if list != nil {
+			out.Problems = list.List
+		}
+		if err := writeJSON(w, out); err != nil {
+			return err
+		}
+	} else if list == nil {
+		fmt.Fprintf(w, "%s: good; %d units\n", file, len(p.Units))
+	} else {
+		for _, pr := range list.List {
+			fmt.Fprintln(w, pr)
+		}
+		fmt.Fprintf(w, "%d %s\n", len(list.List), plural(len(list.List), "problem"))
+	}
+	if list != nil {
+		return exitCode(1)
+	}
+	return nil
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"initd/boot/appliance"
+	"initd/boot/plan"
+)
+
+func planCommand() *cobra.Command {
+	var asJSON, asDOT, asSVG, diff bool
+	var facts string
+	c := &cobra.Command{
+		Use:   "plan FILE | plan --diff OLD NEW",
+		Short: "Show what an appliance file becomes",
+		Long: `Compiles FILE and prints its units by stage, with what each one needs.
+With --diff, prints what NEW changes over OLD (two files); exit status 1 where they differ.
+Exit status 2: a file is bad; initd check says why.`,
+		Args: func(c *cobra.Command, args []string) error {
+			if want := map[bool]int{false: 1, true: 2}[diff]; len(args) != want {
+				return usageError{fmt.Errorf("usage: initd %s", c.Use)}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			var plans []*plan.Plan
+			for _, file := range args {
+				p, err := compileFile(file, facts)
+				if err != nil {
+					return badFile(c, err)
+				}
+				plans = append(plans, p)
+			}
+			w := c.OutOrStdout()
+			switch p := plans[0]; {
+			case diff:
+				changes := plan.Diff(p, plans[1])
+				if asJSON {
+					if err := writeJSON(w, struct {
+						Changes []plan.Change `json:"changes"`
+					}{append([]plan.Change{}, changes...)}); err != nil {
+						return err
+					}
+				} else if err := plan.WriteDiff(w, changes); err != nil {
+					return err
+				}
+				if len(changes) > 0 {
+					return exitCode(1)
+				}
+				return nil
+			case asJSON:
+				return writeJSON(w, p)
+			case asDOT:
+				return p.DOT(w)
+			case asSVG:
+				return p.SVG(w)
+			default:
+				return p.Text(w)
+			}
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&asJSON, "json", false, "print the plan as JSON ("+plan.Schema+")")
+	f.BoolVar(&asDOT, "dot", false, "print the graph for Graphviz")
+	f.BoolVar(&asSVG, "svg", false, "print the graph as a picture")
+	f.BoolVar(&diff, "diff", false, "compare two files")
+	f.StringVar(&facts, "facts", "", "FILE with the machine's facts as JSON, or host")
+	c.MarkFlagsMutuallyExclusive("json", "dot", "svg")
+	return c
+}
+
+// badFile prints what is wrong with a file and ends with status 2.
+func badFile(c *cobra.Command, err error) error {
+	var list *appliance.Problems
+	if !errors.As(err, &list) {
+		return usageError{err}
+	}
+	fmt.Fprintln(c.ErrOrStderr(), list)
+	return exitCode(2)
+}
+
+// readFacts reads the machine's facts from where the user says.
+func readFacts(from string) (plan.Facts, error) {
+	var f plan.Facts
+	switch from {
+	case "":
+		return f, nil
+	case "host":
+		return hostFacts(), nil
+	}
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return f, fmt.Errorf("read facts: %w", err)
+	}
+	if err := json.Unmarshal(b, &f); err != nil {
+		return f, fmt.Errorf("read facts from %s: %w; want {\"serial\": …, \"uuid\": …, \"vendor\": …, \"product\": …}", from, err)
+	}
+	return f, nil
+}
+
+// hostFacts reads the firmware's words about this machine; what it does not
+// say stays empty. Source: SMBIOS by drivers/firmware/dmi-id.c.
+func hostFacts() plan.Facts {
+	read := func(name string) string {
+		b, err := os.ReadFile("/sys/class/dmi/id/" + name)
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSpace(string(b))
+	}
+	return plan.Facts{Serial: read("product_serial"), UUID: read("product_uuid"), Vendor: read("sys_vendor"), Product: read("product_name")}
+}
