@@ -1,0 +1,90 @@
+package kmip
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	kmipgo "github.com/ovh/kmip-go"
+)
+
+// maxServerText bounds what of a server's own words is repeated, in runes.
+const maxServerText = 160
+
+// itemError turns a failed batch item into an Error by its result reason
+// (KMIP 1.4, section 9.1.3.2.29).
+func itemError(item *kmipgo.ResponseBatchItem) *Error {
+	if item.ResultStatus == kmipgo.ResultStatusOperationPending {
+		return &Error{Code: CodeUnsupported, Cause: errors.New("the server wants to answer later, which was not asked for")}
+	}
+	e := &Error{Code: CodeRefused, Cause: errors.New("the server refused: " + reasonName(item.ResultReason) + serverText(item.ResultMessage))}
+	switch item.ResultReason {
+	case kmipgo.ResultReasonItemNotFound:
+		e.Code = CodeNotFound
+	case kmipgo.ResultReasonPermissionDenied, kmipgo.ResultReasonAuthenticationNotSuccessful, kmipgo.ResultReasonAttestationRequired,
+		kmipgo.ResultReasonAttestationFailed, kmipgo.ResultReasonSensitive, kmipgo.ResultReasonNotExtractable:
+		e.Code, e.Hint = CodeDenied, "give this client access to the object on the server"
+	case kmipgo.ResultReasonObjectArchived:
+		e.Code, e.Hint = CodeState, "recover it from the archive on the server"
+	case kmipgo.ResultReasonOperationNotSupported, kmipgo.ResultReasonFeatureNotSupported:
+		e.Code = CodeUnsupported
+	case kmipgo.ResultReasonKeyFormatTypeNotSupported, kmipgo.ResultReasonKeyCompressionTypeNotSupported, kmipgo.ResultReasonKeyValueNotPresent,
+		kmipgo.ResultReasonEncodingOptionError:
+		e.Code = CodeFormat
+	case kmipgo.ResultReasonGeneralFailure, kmipgo.ResultReasonCryptographicFailure, kmipgo.ResultReasonResponseTooLarge:
+		e.Retryable = true
+	}
+	return e
+}
+
+func reasonName(r kmipgo.ResultReason) string {
+	names := map[kmipgo.ResultReason]string{
+		kmipgo.ResultReasonItemNotFound:                     "item not found",
+		kmipgo.ResultReasonResponseTooLarge:                 "response too large",
+		kmipgo.ResultReasonAuthenticationNotSuccessful:      "authentication not successful",
+		kmipgo.ResultReasonInvalidMessage:                   "invalid message",
+		kmipgo.ResultReasonOperationNotSupported:            "operation not supported",
+		kmipgo.ResultReasonMissingData:                      "missing data",
+		kmipgo.ResultReasonInvalidField:                     "invalid field",
+		kmipgo.ResultReasonFeatureNotSupported:              "feature not supported",
+		kmipgo.ResultReasonOperationCanceledByRequester:     "operation cancelled",
+		kmipgo.ResultReasonCryptographicFailure:             "cryptographic failure",
+		kmipgo.ResultReasonIllegalOperation:                 "illegal operation",
+		kmipgo.ResultReasonPermissionDenied:                 "permission denied",
+		kmipgo.ResultReasonObjectArchived:                   "object archived",
+		kmipgo.ResultReasonIndexOutofBounds:                 "index out of bounds",
+		kmipgo.ResultReasonApplicationNamespaceNotSupported: "application namespace not supported",
+		kmipgo.ResultReasonKeyFormatTypeNotSupported:        "key format type not supported",
+		kmipgo.ResultReasonKeyCompressionTypeNotSupported:   "key compression type not supported",
+		kmipgo.ResultReasonEncodingOptionError:              "encoding option error",
+		kmipgo.ResultReasonKeyValueNotPresent:               "key value not present",
+		kmipgo.ResultReasonAttestationRequired:              "attestation required",
+		kmipgo.ResultReasonAttestationFailed:                "attestation failed",
+		kmipgo.ResultReasonSensitive:                        "sensitive",
+		kmipgo.ResultReasonNotExtractable:                   "not extractable",
+		kmipgo.ResultReasonGeneralFailure:                   "general failure",
+	}
+	if n, ok := names[r]; ok {
+		return n
+	}
+	return fmt.Sprintf("reason %08X", uint32(r))
+}
+
+// serverText makes a server's words safe for a console and short.
+func serverText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	s = strings.Join(strings.Fields(s), " ")
+	if s == "" {
+		return ""
+	}
+	if r := []rune(s); len(r) > maxServerText {
+		s = string(r[:maxServerText]) + "…"
+	}
+	return fmt.Sprintf(" (%q)", s)
+}
