@@ -45,7 +45,7 @@ func keyStep() Step {
 	return Step{
 		Kind:     plan.Kind{Name: "key", Expand: expandKeys},
 		New:      newKeyAction,
-		Children: map[string]ChildFunc{"kmip": fetchKeys, "prompt": promptKey},
+		Children: map[string]ChildFunc{"kmip": fetchKeys, "keyfile": readKeyFile, "prompt": promptKey},
 	}
 }
 

@@ -76,24 +76,29 @@ type Deps struct {
 	Children Children
 	Services Services
 	Devices  Devices
+	Volumes  Volumes
 	Keys     *KeyStore
 	Modules  Modules
-	Links    Links
 	Paths    Paths
 }
 
 // Paths are the places that differ between a machine and a test.
 type Paths struct {
-	Config string // folder that relative paths of the appliance file start from
-	State  string // where the state disk is mounted; "" without one
-	Run    string // /run/initd
-	Resolv string // /etc/resolv.conf
+	Config   string   // folder of the appliance file
+	Identity []string // folders that are searched before it for certificates and keys
+	Run      string   // /run/initd
+	Resolv   string   // /etc/resolv.conf
 }
 
 // Modules loads kernel modules by name or alias; those built in or unknown to
 // the image's pruned tree but present in the kernel are no error.
 type Modules interface {
 	Load(ctx context.Context, names ...string) error
+}
+
+// Volumes answers whether an encrypted volume is open.
+type Volumes interface {
+	Open(name string) bool
 }
 
 // Devices answers which device a block resource is right now.

@@ -1,0 +1,206 @@
+package step
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"initd/boot/engine"
+	"initd/boot/plan"
+	"initd/hw/kmip"
+)
+
+// keyAction puts keys into the KeyStore. It never sees one: children hand
+// sealed memfds over.
+type keyAction struct {
+	deps *Deps
+
+	mu     sync.Mutex
+	health kmip.Health // guarded by mu; what earlier children learned of the servers
+}
+
+func newKeyAction(d *Deps) engine.Action {
+	return &keyAction{deps: d, health: kmip.Health{}}
+}
+
+// Check: a key whose medium is open already is not needed again.
+func (a *keyAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, error) {
+	s, err := spec[keySpec](u)
+	if err != nil {
+		return engine.Checked{}, err
+	}
+	if a.deps.Keys.Has(s.Name) {
+		return engine.Checked{Answer: engine.Same, Reason: "key is here"}, nil
+	}
+	if a.deps.Volumes.Open(s.Name) {
+		return engine.Checked{Answer: engine.Same, Reason: s.Name + " is open, no key needed"}, nil
+	}
+	return engine.Checked{Answer: engine.Absent}, nil
+}
+
+func (a *keyAction) Apply(ctx context.Context, u *plan.Unit, progress func(engine.Progress)) error {
+	s, err := spec[keySpec](u)
+	if err != nil {
+		return err
+	}
+	switch {
+	case s.KMIP != nil:
+		var out error
+		a.ApplyBatch(ctx, []*plan.Unit{u}, func(_ int, p engine.Progress) { progress(p) }, func(_ int, err error) { out = err })
+		return out
+	case s.File != "":
+		return a.fromChild(ctx, u, s.Name, Call{Func: "keyfile", Unit: u.ID, Params: a.deps.Paths.resolve(s.File)}, progress)
+	default:
+		progress(engine.Progress{Waiting: "an answer at the console, or: initd keys unlock " + s.Name})
+		return a.deps.ask(ctx, u.ID, s.Name, s.Prompt)
+	}
+}
+
+// Rollback: a key that did not arrive left nothing.
+func (a *keyAction) Rollback(context.Context, *plan.Unit) error { return nil }
+
+// fromChild runs a child that returns one descriptor, and keeps that.
+func (a *keyAction) fromChild(ctx context.Context, u *plan.Unit, name string, c Call, _ func(engine.Progress)) error {
+	got := false
+	c.Progress = func(p ChildProgress) {
+		if len(p.Files) == 1 && a.deps.Keys.Put(name, p.Files[0]) == nil {
+			got = true
+		}
+	}
+	if _, err := a.deps.Children.Run(ctx, c); err != nil {
+		return err
+	}
+	if !got {
+		return fmt.Errorf("%s: the child returned no key", u.ID)
+	}
+	return nil
+}
+
+// kmipParams is what the child kmip is given.
+type kmipParams struct {
+	Config   kmip.Config    `json:"config"`
+	Requests []kmip.Request `json:"requests"`
+}
+
+// kmipFound is the result for one request.
+type kmipFound struct {
+	Server  string `json:"server"`
+	Address string `json:"address"`
+}
+
+// ApplyBatch fetches the keys of one group of servers with one child.
+func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, engine.Progress), done func(int, error)) {
+	p := kmipParams{Config: kmip.Config{Health: a.healthNow()}}
+	names := make([]string, len(us))
+	for i, u := range us {
+		s, err := spec[keySpec](u)
+		if err != nil || s.KMIP == nil {
+			for j := range us {
+				done(j, errors.Join(fmt.Errorf("%s: not a key from KMIP", u.ID), err))
+			}
+			return
+		}
+		names[i] = s.Name
+		if i == 0 {
+			p.Config.Servers = a.deps.kmipServers(s.KMIP.Servers)
+		}
+		p.Requests = append(p.Requests, s.KMIP.request(u.ID))
+	}
+	var mu sync.Mutex
+	finished := make([]bool, len(us))
+	finish := func(i int, err error) {
+		mu.Lock()
+		was := finished[i]
+		finished[i] = true
+		mu.Unlock()
+		if !was {
+			done(i, err)
+		}
+	}
+	c := Call{Func: "kmip", Unit: us[0].ID, Params: p, Progress: func(m ChildProgress) {
+		switch {
+		case m.Index < 0:
+			a.observe(m.Result)
+			if m.Progress != nil {
+				for i := range us {
+					progress(i, *m.Progress)
+				}
+			}
+		case m.Index >= len(us):
+		case m.Error != nil:
+			finish(m.Index, m.Error)
+		case len(m.Files) == 1:
+			var f kmipFound
+			_ = json.Unmarshal(m.Result, &f)
+			progress(m.Index, engine.Progress{Server: f.Server, Object: p.Requests[m.Index].Selector.String()})
+			finish(m.Index, a.deps.Keys.Put(names[m.Index], m.Files[0]))
+		}
+	}}
+	_, err := a.deps.Children.Run(ctx, c)
+	if err == nil {
+		err = errors.New("the child ended without an answer for this key")
+	}
+	for i := range us {
+		finish(i, err)
+	}
+}
+
+func (a *keyAction) healthNow() kmip.Health {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	h := kmip.Health{}
+	for k, v := range a.health {
+		h[k] = v
+	}
+	return h
+}
+
+func (a *keyAction) observe(raw json.RawMessage) {
+	var e kmip.Event
+	if json.Unmarshal(raw, &e) != nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.health.Observe(e)
+}
+
+// kmipServers turns the plan's servers into the client's.
+func (d *Deps) kmipServers(list []kmipServerSpec) []kmip.Server {
+	var out []kmip.Server
+	for _, s := range list {
+		out = append(out, kmip.Server{
+			Name: s.Name, Address: s.Address, ServerName: s.ServerName,
+			TLS: kmip.TLS{
+				CA:   kmip.Source{Path: d.Paths.resolve(s.CA)},
+				Cert: kmip.Source{Path: d.Paths.resolve(s.Cert)},
+				Key:  kmip.KeySource{Path: d.Paths.resolve(s.Key)},
+				Pin:  s.Pin,
+			},
+		})
+	}
+	return out
+}
+
+func (k *kmipKeySpec) request(id string) kmip.Request {
+	return kmip.Request{ID: id, Selector: kmip.Selector{
+		UniqueID: k.ID, Name: k.Name, ObjectGroup: k.ObjectGroup, Attributes: k.Attributes,
+	}}
+}
+
+// resolve finds a file that the appliance names: relative paths start from
+// the state disk where it has the file, else from beside the appliance file.
+func (p Paths) resolve(name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	for _, dir := range p.Identity {
+		if full := filepath.Join(dir, name); exists(full) {
+			return full
+		}
+	}
+	return filepath.Join(p.Config, name)
+}

@@ -1,0 +1,120 @@
+package step
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"initd/boot/engine"
+	"initd/hw/kmip"
+	"initd/hw/secret"
+)
+
+// maxKeyFile bounds a key file, in bytes.
+const maxKeyFile = 1 << 20
+
+// fetchKeys is the child kmip: each key leaves it as a sealed memfd with the
+// index of its request; what is heard of the servers has the index -1.
+func fetchKeys(ctx context.Context, in *ChildInput) (any, error) {
+	var p kmipParams
+	if err := json.Unmarshal(in.Params, &p); err != nil {
+		return nil, fmt.Errorf("read parameters: %w", err)
+	}
+	if err := protect(); err != nil {
+		return nil, err
+	}
+	results := kmip.Fetch(ctx, p.Config, p.Requests, func(e kmip.Event) {
+		raw, err := json.Marshal(e)
+		if err != nil {
+			return
+		}
+		in.Tell(ChildProgress{Index: -1, Result: raw, Progress: kmipProgress(e)})
+	})
+	for i, r := range results {
+		m := ChildProgress{Index: i, Done: true}
+		if r.Err != nil {
+			m.Error = kmipError(r.Err)
+		} else {
+			f, err := secret.Seal("initd-key", r.Keys[0].Secret.Bytes())
+			r.Keys[0].Secret.Destroy()
+			if err != nil {
+				return nil, fmt.Errorf("hand key over: %w", err)
+			}
+			m.Files = []*os.File{f}
+			m.Result, _ = json.Marshal(kmipFound{Server: r.Server, Address: r.Address})
+		}
+		in.Tell(m)
+		for _, f := range m.Files {
+			f.Close()
+		}
+	}
+	return nil, nil
+}
+
+// kmipProgress says what a fetch waits for, in the words of a console line.
+func kmipProgress(e kmip.Event) *engine.Progress {
+	switch e.Kind {
+	case kmip.Waiting:
+		return &engine.Progress{Waiting: strings.Join(e.Reasons, "; "), Server: e.Server}
+	case kmip.Failed:
+		return &engine.Progress{Waiting: e.String(), Server: e.Server}
+	case kmip.Dialling, kmip.Connected:
+		return &engine.Progress{Text: e.String(), Server: e.Server}
+	}
+	return nil
+}
+
+func kmipError(e *kmip.Error) *ChildError {
+	return &ChildError{
+		CodeText: string(e.Code), Message: e.Error(), ObjectText: e.Object,
+		ServerText: e.Server, HintText: e.Hint, Final: !e.Retryable,
+	}
+}
+
+// readKeyFile is the child keyfile.
+func readKeyFile(_ context.Context, in *ChildInput) (any, error) {
+	var path string
+	if err := json.Unmarshal(in.Params, &path); err != nil {
+		return nil, fmt.Errorf("read parameters: %w", err)
+	}
+	if err := protect(); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Mode().Perm()&0o077 != 0 {
+		return nil, &ChildError{CodeText: "KEY-FILE-MODE", Message: fmt.Sprintf("read key %s: others may read it (mode %04o)", path, st.Mode().Perm()), HintText: "chmod 0400 " + path, ObjectText: path, Final: true}
+	}
+	b, err := secret.Read(f, maxKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", path, err)
+	}
+	return nil, tellKey(in, b)
+}
+
+// tellKey hands b over as a sealed memfd and wipes it.
+func tellKey(in *ChildInput, b *secret.Buffer) error {
+	defer b.Destroy()
+	f, err := secret.Seal("initd-key", b.Bytes())
+	if err != nil {
+		return fmt.Errorf("hand key over: %w", err)
+	}
+	defer f.Close()
+	in.Tell(ChildProgress{Done: true, Files: []*os.File{f}})
+	return nil
+}
+
+// protect keeps this process's memory out of swap and core dumps. A machine
+// that cannot lock memory (an unprivileged caller) still must not dump.
+func protect() error {
+	if err := secret.ProtectProcess(); err != nil && !errors.Is(err, secret.ErrNotLocked) {
+		return fmt.Errorf("protect memory: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+package step
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"initd/boot/appliance"
+	"initd/boot/plan"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+func compile(t *testing.T, file string) *plan.Plan {
+	t.Helper()
+	a, err := appliance.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.Compile(a, plan.Facts{}, Kinds())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestDocumentedFileBecomesThisPlan(t *testing.T) {
+	p := compile(t, filepath.Join("..", "..", "docs", "appliance.yaml"))
+	var b bytes.Buffer
+	if err := p.Text(&b); err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", "appliance.txt")
+	if *update {
+		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Origins name the file as it was given; the text has none.
+	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(b.String(), "\n")); diff != "" {
+		t.Errorf("plan (-want +got); -update rewrites it:\n%s", diff)
+	}
+}
+
+func TestEveryKindHasAnActionAndEveryUnitAKind(t *testing.T) {
+	actions := map[string]bool{"milestone": true}
+	for _, s := range All() {
+		if s.New == nil || s.Kind.Expand == nil {
+			t.Errorf("kind %s lacks an action or an expansion", s.Kind.Name)
+		}
+		actions[s.Kind.Name] = true
+	}
+	for _, u := range compile(t, filepath.Join("..", "..", "docs", "appliance.yaml")).Units {
+		if !actions[u.Kind] {
+			t.Errorf("%s has the unknown kind %q", u.ID, u.Kind)
+		}
+		if u.Digest == "" || (u.Origin == "" && !u.Milestone) {
+			t.Errorf("%s has no digest or no origin", u.ID)
+		}
+	}
+}
+
+func TestRouteNeedsTheLinkOfItsGateway(t *testing.T) {
+	p := compile(t, filepath.Join("..", "..", "docs", "appliance.yaml"))
+	got := p.Unit("route/203.0.113.0/24").Needs
+	want := []plan.Need{{AnyOf: []plan.Resource{"net/storage"}, Min: 1, Mode: plan.Require}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("needs (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,152 @@
+package child
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"initd/boot/engine"
+	"initd/boot/step"
+)
+
+// TestMain plays the program that a Runner starts.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "child" {
+		os.Exit(Main(os.Args[2], functions(), os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+func functions() map[string]step.ChildFunc {
+	return map[string]step.ChildFunc{
+		"echo": func(_ context.Context, in *step.ChildInput) (any, error) {
+			var s string
+			err := json.Unmarshal(in.Params, &s)
+			in.Tell(step.ChildProgress{Index: 3, Progress: &engine.Progress{Waiting: "nothing"}})
+			return s + " " + strings.Join(os.Args[1:], " ") + " " + strings.Join(os.Environ(), ","), err
+		},
+		"cat": func(_ context.Context, in *step.ChildInput) (any, error) {
+			b, err := io.ReadAll(in.Files[0])
+			if err != nil {
+				return nil, err
+			}
+			f, err := sealed("out", append([]byte("seen "), b...))
+			if err != nil {
+				return nil, err
+			}
+			defer f.Close()
+			in.Tell(step.ChildProgress{Done: true, Files: []*os.File{f}})
+			return nil, nil
+		},
+		"fail": func(context.Context, *step.ChildInput) (any, error) {
+			return nil, &step.ChildError{CodeText: "X-1", Message: "no luck", ObjectText: "disk", Final: true}
+		},
+		"panic": func(_ context.Context, in *step.ChildInput) (any, error) { panic("secret " + string(in.Params)) },
+		"exit":  func(context.Context, *step.ChildInput) (any, error) { os.Exit(7); return nil, nil },
+		"hang":  func(context.Context, *step.ChildInput) (any, error) { select {} },
+		"patient": func(ctx context.Context, _ *step.ChildInput) (any, error) {
+			<-ctx.Done()
+			return nil, errors.New("still waiting for the other side")
+		},
+		"below": func(ctx context.Context, in *step.ChildInput) (any, error) {
+			return in.Sub(ctx, "echo", "from below", nil)
+		},
+	}
+}
+
+func run(t *testing.T, c step.Call, limit time.Duration) (step.Reply, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	c.Unit = "test/one"
+	return (&Runner{Exe: os.Args[0]}).Run(ctx, c)
+}
+
+const guard = time.Minute
+
+func TestResultAndProgressArriveAndArgvHoldsOnlyNames(t *testing.T) {
+	var heard []int
+	r, err := run(t, step.Call{Func: "echo", Params: "hello", Progress: func(p step.ChildProgress) { heard = append(heard, p.Index) }}, guard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(r.Result), `"hello child echo PATH=/usr/sbin:/usr/bin:/sbin:/bin,LANG=C"`; got != want {
+		t.Errorf("result: got %s, want %s", got, want)
+	}
+	if len(heard) != 1 || heard[0] != 3 {
+		t.Errorf("progress: got %v, want [3]", heard)
+	}
+}
+
+func TestDescriptorsGoBothWays(t *testing.T) {
+	in, err := sealed("in", []byte("bytes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	_, err = run(t, step.Call{Func: "cat", Files: []*os.File{in}, Progress: func(p step.ChildProgress) {
+		b := make([]byte, 64)
+		n, _ := p.Files[0].ReadAt(b, 0)
+		got = string(b[:n])
+	}}, guard)
+	if err != nil || got != "seen bytes" {
+		t.Errorf("got %q, %v; want \"seen bytes\"", got, err)
+	}
+}
+
+func TestErrorsKeepTheirParts(t *testing.T) {
+	_, err := run(t, step.Call{Func: "fail"}, guard)
+	var c *step.ChildError
+	if !errors.As(err, &c) || c.Code() != "X-1" || c.Object() != "disk" || c.Retryable() {
+		t.Errorf("got %#v, want code X-1, object disk, not retryable", err)
+	}
+}
+
+func TestPanicNamesThePlaceAndNotTheValues(t *testing.T) {
+	_, err := run(t, step.Call{Func: "panic", Params: "topsecret"}, guard)
+	var c *step.ChildError
+	if !errors.As(err, &c) || c.Code() != "CHILD-PANIC" || !strings.Contains(c.Message, "child.functions") {
+		t.Fatalf("got %v, want CHILD-PANIC at a function of this test", err)
+	}
+	if strings.Contains(c.Message, "topsecret") {
+		t.Errorf("the message holds the value: %s", c.Message)
+	}
+}
+
+func TestAChildThatDiesIsAnErrorWithItsStatus(t *testing.T) {
+	_, err := run(t, step.Call{Func: "exit"}, guard)
+	if err == nil || !strings.Contains(err.Error(), "exit status 7") {
+		t.Errorf("got %v, want exit status 7", err)
+	}
+}
+
+func TestDeadlineEndsAChildAndAPatientOneSaysWhatItWaitedFor(t *testing.T) {
+	if _, err := run(t, step.Call{Func: "hang"}, 300*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("hang: got %v, want the deadline", err)
+	}
+	_, err := run(t, step.Call{Func: "patient"}, 3*time.Second)
+	if err == nil || err.Error() != "still waiting for the other side" {
+		t.Errorf("patient: got %v, want its own words", err)
+	}
+}
+
+func TestAChildRunsAnotherBelowItself(t *testing.T) {
+	r, err := run(t, step.Call{Func: "below"}, guard)
+	if err != nil || !strings.Contains(string(r.Result), "from below child echo") {
+		t.Errorf("got %s, %v", r.Result, err)
+	}
+}
+
+func TestWithoutDescriptorsItRefuses(t *testing.T) {
+	if code := Main("echo", functions(), io.Discard); code != 2 {
+		t.Errorf("status: got %d, want 2", code)
+	}
+}
