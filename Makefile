@@ -1,0 +1,119 @@
+# initd: build, test and look at it. `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+.NOTPARALLEL:
+
+OUT := out
+BIN := $(OUT)/bin
+TOOLS := $(OUT)/cache/bin
+STATICCHECK := $(TOOLS)/staticcheck-v0.8.2
+
+# The binaries run as PID 1 in an initramfs, on the kernel's own amd64: static, no cgo, the same bytes on every machine.
+export CGO_ENABLED := 0
+export GOOS := linux
+export GOARCH := amd64
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
+
+# Packages whose tests boot machines; the rest is quick and needs no kernel.
+VM_PACKAGES := ./qemu-tests/vm ./qemu-tests/scenario
+UNIT_PACKAGES = $(shell go list ./... | grep -v -x -e initd/qemu-tests/vm -e initd/qemu-tests/scenario)
+
+TIME ?= 60s
+FUZZ_SAMPLE ?= 3s
+SOAK ?= 20
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+##@ build
+
+.PHONY: build
+build: ## leave out/bin/init, out/bin/initd and out/bin/initd-image
+	@mkdir -p $(BIN)
+	@$(BUILD) -o $(BIN)/init ./initd/pid1
+	@$(BUILD) -o $(BIN)/initd ./initd
+	@$(BUILD) -o $(BIN)/initd-image ./images
+
+.PHONY: build-guest
+build-guest: ## compile what only runs inside test machines, tests with the tag guest included
+	@mkdir -p $(OUT)/guest
+	@$(BUILD) -o $(OUT)/guest/ $$(go list -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./qemu-tests/...)
+	@go vet -tags guest ./...
+
+##@ test
+
+.PHONY: test
+test: build test-unit fuzz-sample test-vm ## everything: unit tests, a sample of each fuzz target, all machines
+
+.PHONY: test-unit
+test-unit: packages ## the tests that need no machine: seconds
+	@go test $(UNIT_PACKAGES)
+
+.PHONY: test-vm
+test-vm: packages kernel ## the harness's own test and all scenarios, in QEMU
+	@qemu-tests/run.sh $(VM_PACKAGES)
+
+.PHONY: scenario
+scenario: packages kernel ## run the scenarios whose names match NAME=regexp, with their story
+	@qemu-tests/run.sh -run '$(NAME)' ./qemu-tests/scenario
+
+.PHONY: fuzz
+fuzz: packages ## fuzz every target for TIME=60s each
+	@bootstrap/fuzz.sh $(TIME)
+
+.PHONY: fuzz-sample
+fuzz-sample: packages
+	@bootstrap/fuzz.sh $(FUZZ_SAMPLE)
+
+.PHONY: soak
+soak: packages kernel ## repeat the unit tests, shuffled, and the scenarios SOAK=20 times
+	@go test -count $(SOAK) -shuffle on $(UNIT_PACKAGES)
+	@qemu-tests/run.sh -count $(SOAK) -failfast -timeout 24h $(VM_PACKAGES)
+
+.PHONY: bench
+bench: build packages kernel ## measure, side by side with what users would pick instead
+	@go test -run '^$$' -bench . -benchtime 1x -timeout 60m $(shell go list ./... | grep -e /bench$$ || echo ./qemu-tests/vm)
+
+.PHONY: lint
+lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, the import rules and the package docs
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	if [[ -n $$unformatted ]]; then echo "gofmt -w these: $$unformatted" >&2; exit 1; fi
+	@go vet ./...
+	@go vet -tags guest ./...
+	@$(STATICCHECK) ./...
+	@$(STATICCHECK) -tags guest ./...
+	@go test .
+
+##@ look at it
+
+.PHONY: demo
+demo: build packages kernel ## boot the example appliance; leave out/demo/{report.json,boot.svg,console.log}
+	@mkdir -p $(OUT)/demo
+	@qemu-tests/run.sh -run '^TestDemo$$' ./qemu-tests/scenario
+
+##@ machine
+
+.PHONY: bootstrap
+bootstrap: packages kernel $(STATICCHECK) ## install and fetch all that the other targets need
+
+.PHONY: packages
+packages:
+	@bootstrap/packages.sh
+
+.PHONY: kernel
+kernel: packages
+	@bootstrap/kernel.sh
+
+$(STATICCHECK):
+	@echo "bootstrap: building staticcheck"
+	@GOBIN=$(abspath $(TOOLS)) GOFLAGS= go install honnef.co/go/tools/cmd/staticcheck@$(subst staticcheck-,,$(notdir $@))
+	@mv $(TOOLS)/staticcheck $@
+
+.PHONY: clean
+clean: ## remove what was built; downloads in out/cache stay
+	@find $(OUT) -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} + 2>/dev/null || true
