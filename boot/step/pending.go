@@ -10,11 +10,8 @@ func newRouteAction(d *Deps) engine.Action                          { return nil
 func newDNSAction(d *Deps) engine.Action                            { return nil }
 func newClockAction(d *Deps) engine.Action                          { return nil }
 func newLUKSAction(d *Deps) engine.Action                           { return nil }
-func newMountAction(d *Deps) engine.Action                          { return nil }
 func newServiceAction(d *Deps) engine.Action                        { return nil }
 func luksChildren() map[string]ChildFunc                            { return nil }
-func mountChild(ctx context.Context, in *ChildInput) (any, error)   { return nil, nil }
-func fsckChild(ctx context.Context, in *ChildInput) (any, error)    { return nil, nil }
 func promptKey(ctx context.Context, in *ChildInput) (any, error)    { return nil, nil }
 func (d *Deps) ask(ctx context.Context, unit, name, q string) error { return nil }
 

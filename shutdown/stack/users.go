@@ -1,0 +1,95 @@
+package stack
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// User is a process that keeps a mount busy.
+type User struct {
+	PID int
+	// Start is the process's start time in clock ticks since boot
+	// (/proc/PID/stat, field 22): a PID with another one is another process.
+	Start uint64
+	Comm  string
+	How   string // "open file /srv/a/x", "working directory", "program", "root"
+}
+
+// Users finds the processes that use what lies at or below one of points, by
+// path: their links in /proc are read, never followed. A mapping without a
+// descriptor is found only where it is the program itself.
+func Users(root string, points []string) []User {
+	fsys := os.DirFS(root)
+	entries, _ := fs.ReadDir(fsys, "proc")
+	var list []User
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		how := uses(root, pid, points)
+		if how == "" {
+			continue
+		}
+		u := User{PID: pid, How: how}
+		u.Comm, u.Start = identity(fsys, pid)
+		if u.Start != 0 {
+			list = append(list, u)
+		}
+	}
+	slices.SortFunc(list, func(a, b User) int { return a.PID - b.PID })
+	return list
+}
+
+func uses(root string, pid int, points []string) string {
+	dir := path.Join(root, "proc", strconv.Itoa(pid))
+	for _, l := range []struct{ name, how string }{{"cwd", "working directory"}, {"exe", "program"}, {"root", "root"}} {
+		if to, err := os.Readlink(path.Join(dir, l.name)); err == nil && on(to, points) {
+			return l.how
+		}
+	}
+	fds, _ := os.ReadDir(path.Join(dir, "fd"))
+	for _, fd := range fds {
+		if to, err := os.Readlink(path.Join(dir, "fd", fd.Name())); err == nil && on(to, points) {
+			return "open file " + strings.TrimSuffix(to, " (deleted)")
+		}
+	}
+	return ""
+}
+
+func on(file string, points []string) bool {
+	for _, p := range points {
+		if file == p || strings.HasPrefix(file, p+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// identity reads a process's name and start time; zero if it is gone.
+func identity(fsys fs.FS, pid int) (comm string, start uint64) {
+	b, err := fs.ReadFile(fsys, path.Join("proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return "", 0
+	}
+	open, end := strings.IndexByte(string(b), '('), strings.LastIndexByte(string(b), ')')
+	if open < 0 || end < open {
+		return "", 0
+	}
+	f := strings.Fields(string(b[end+1:]))
+	if len(f) < 20 {
+		return "", 0
+	}
+	start, _ = strconv.ParseUint(f[19], 10, 64)
+	return string(b[open+1 : end]), start
+}
+
+// Same tells whether the process that u saw is still the one with its PID.
+func Same(u User) bool {
+	_, start := identity(os.DirFS("/"), u.PID)
+	return start == u.Start
+}
