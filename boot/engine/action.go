@@ -40,6 +40,11 @@ type Progress struct {
 // page in the docs), Retryable() bool (false: another attempt cannot help
 // before something changes), Object() string, Server() string, Hint() string
 // (what to do); the report shows them.
+//
+// An error with Stuck() (pid int, wchan string) says that a process of the
+// attempt cannot be ended: the unit is stuck, nothing of it is started again,
+// and the engine goes on. If it also has Freed() <-chan struct{}, the closing
+// of that channel (the process is gone) makes the unit try again.
 type Action interface {
 	// Check looks, and changes nothing.
 	Check(ctx context.Context, u *plan.Unit) (Checked, error)
@@ -73,7 +78,13 @@ type Expander interface {
 // Watcher observes one part of the world. Watch subscribes first, then
 // enumerates, and hands facts to post until ctx ends; interests are the
 // resources the plan names (more come through the channel as templates
-// expand). After lost events it enumerates again and posts everything.
+// expand). After lost events it enumerates again and posts everything, the
+// absence of interests that it found before included. Facts that belong
+// together go in one call of post: what they make runnable runs together. A
+// Generation of zero means one more whenever the resource comes back.
+//
+// Watch returns when ctx ends. If it returns earlier, that is reported and it
+// is called again after a moment.
 type Watcher interface {
 	Classes() []string
 	Watch(ctx context.Context, interests <-chan []plan.Resource, post func([]plan.Fact)) error
