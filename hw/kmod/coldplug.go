@@ -1,0 +1,60 @@
+package kmod
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+
+	"initd/hw/sysfs"
+)
+
+// Modaliases returns what the devices of the machine call themselves, sorted, each once. A modalias matches the
+// patterns of the modules that drive such a device. machine holds the directory sys.
+func Modaliases(machine fs.FS) ([]string, error) {
+	var list []string
+	// Links are not followed: they lead to the same devices again.
+	err := fs.WalkDir(machine, "sys/devices", func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // a device that has gone
+		case err != nil:
+			return err
+		case e.IsDir() || path.Base(name) != "modalias":
+			return nil
+		}
+		// Devices without a name of their own have an empty file, or one that cannot be read.
+		if alias, err := sysfs.New(machine).String(name); err == nil && alias != "" {
+			list = append(list, alias)
+		}
+		return nil
+	})
+	slices.Sort(list)
+	return slices.Compact(list), err
+}
+
+// Coldplug answers which modules drive the devices with these modaliases. Devices that no module drives, or whose driver
+// is built in, add nothing: that is the common case and no error.
+func (x *Index) Coldplug(modaliases []string) Resolution {
+	known := slices.DeleteFunc(slices.Clone(modaliases), func(alias string) bool {
+		_, err := x.Lookup(alias)
+		return err != nil
+	})
+	r, _ := x.Resolve(known...)
+	return r
+}
+
+// Coldplug loads what drives the devices of the machine. A driver that does not load is in the error; the others are
+// loaded all the same.
+func (l *Loader) Coldplug(ctx context.Context) error {
+	all, err := Modaliases(l.machine.FS())
+	if err != nil {
+		return err
+	}
+	known := slices.DeleteFunc(all, func(alias string) bool {
+		_, err := l.index.Lookup(alias)
+		return err != nil
+	})
+	return l.Load(ctx, known...)
+}
