@@ -9,9 +9,6 @@ package step
 
 import (
 	"context"
-	"encoding/json"
-	"os"
-	"time"
 
 	"initd/boot/engine"
 	"initd/boot/plan"
@@ -62,7 +59,8 @@ func Actions(d *Deps) map[string]engine.Action {
 
 // ChildFuncs returns every function that may run in a child, by name.
 func ChildFuncs() map[string]ChildFunc {
-	m := map[string]ChildFunc{}
+	m := stateChildren()
+	m["probe"] = probeMedia
 	for _, s := range All() {
 		for n, f := range s.Children {
 			m[n] = f
@@ -107,75 +105,3 @@ type Devices interface {
 	// stack for r, or an error that says what is missing.
 	Device(r plan.Resource) (string, error)
 }
-
-// Children runs functions of this package in short-lived processes.
-type Children interface {
-	Run(ctx context.Context, c Call) (Reply, error)
-}
-
-// Call is one run of a child.
-type Call struct {
-	Func   string // a name of ChildFuncs
-	Unit   string // for whom: shown by ps and in errors
-	Params any    // marshalled to JSON; never a secret
-	// Files are inherited by the child in this order: devices, sealed memfds
-	// with secrets. They stay open here.
-	Files []*os.File
-	// Progress hears what the child tells while it runs.
-	Progress func(ChildProgress)
-	// Grace is how long a child may take to end after ctx did and it was
-	// killed; then it is given up as stuck. Zero means two seconds.
-	Grace time.Duration
-	// Lower starts the child with idle I/O priority and without rights that
-	// it does not need; see initd/child.
-	Uninterruptible bool
-}
-
-// ChildProgress is one message of a running child. Index tells which part of
-// a batch it is about; Result and Files of a part may come before the end.
-type ChildProgress struct {
-	Index    int              `json:"index"`
-	Progress *engine.Progress `json:"progress,omitempty"`
-	Done     bool             `json:"done,omitempty"`
-	Error    *ChildError      `json:"error,omitempty"`
-	Result   json.RawMessage  `json:"result,omitempty"`
-	Files    []*os.File       `json:"-"`
-}
-
-// Reply is what a child returned.
-type Reply struct {
-	Result json.RawMessage
-	Files  []*os.File // the caller closes them
-}
-
-// ChildFunc is a function that runs in a child process.
-type ChildFunc func(ctx context.Context, in *ChildInput) (result any, err error)
-
-// ChildInput is what a child is given.
-type ChildInput struct {
-	Params json.RawMessage
-	Files  []*os.File
-	// Tell sends a message to the orchestrator.
-	Tell func(ChildProgress)
-	// Sub runs another function in a process of its own, below this one and
-	// with its credentials and session keyring.
-	Sub func(ctx context.Context, fn string, params any, files []*os.File) (json.RawMessage, error)
-}
-
-// ChildError carries an error from a child to the engine with what the
-// report shows of it.
-type ChildError struct {
-	CodeText   string `json:"code,omitempty"`
-	Message    string `json:"message"`
-	ObjectText string `json:"object,omitempty"`
-	ServerText string `json:"server,omitempty"`
-	HintText   string `json:"hint,omitempty"`
-	Final      bool   `json:"final,omitempty"` // another attempt cannot help
-}
-
-func (e *ChildError) Error() string   { return e.Message }
-func (e *ChildError) Code() string    { return e.CodeText }
-func (e *ChildError) Object() string  { return e.ObjectText }
-func (e *ChildError) Server() string  { return e.ServerText }
-func (e *ChildError) Hint() string    { return e.HintText }
-func (e *ChildError) Retryable() bool { return !e.Final }

@@ -83,15 +83,18 @@ func send(c *net.UnixConn, m message, files []*os.File) error {
 	if len(files) > maxRights {
 		return fmt.Errorf("%d descriptors in one message, at most %d", len(files), maxRights)
 	}
-	var oob []byte
-	if len(files) > 0 {
-		fds := make([]int, len(files))
-		for i, f := range files {
-			fds[i] = int(f.Fd())
+	if len(files) == 0 {
+		// By write(2): a child that has confined itself may have no other call.
+		if _, err := c.Write(b); err != nil {
+			return fmt.Errorf("send message: %w", err)
 		}
-		oob = unix.UnixRights(fds...)
+		return nil
 	}
-	if _, _, err := c.WriteMsgUnix(b, oob, nil); err != nil {
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
+	}
+	if _, _, err := c.WriteMsgUnix(b, unix.UnixRights(fds...), nil); err != nil {
 		return fmt.Errorf("send message: %w", err)
 	}
 	return nil

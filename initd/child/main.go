@@ -19,9 +19,13 @@ import (
 // says so and returns 2.
 func Main(fn string, funcs map[string]step.ChildFunc, stderr io.Writer) int {
 	mem := os.NewFile(fdParams, "params")
-	b := make([]byte, maxParams)
-	n, err := mem.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
+	st, err := mem.Stat()
+	if err != nil || st.Size() > maxParams {
+		fmt.Fprintln(stderr, "initd child: started by the orchestrator only")
+		return 2
+	}
+	b := make([]byte, st.Size())
+	if _, err := mem.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 		fmt.Fprintln(stderr, "initd child: started by the orchestrator only")
 		return 2
 	}
@@ -37,7 +41,7 @@ func Main(fn string, funcs map[string]step.ChildFunc, stderr io.Writer) int {
 		return 1
 	}
 	var env envelope
-	if err := json.Unmarshal(b[:n], &env); err != nil || env.Func != fn {
+	if err := json.Unmarshal(b, &env); err != nil || env.Func != fn {
 		return fail(&step.ChildError{Message: "parameters cannot be read: the program and its child are of different versions", Final: true})
 	}
 	run, ok := funcs[fn]
@@ -63,11 +67,11 @@ func Main(fn string, funcs map[string]step.ChildFunc, stderr io.Writer) int {
 	defer cancel()
 	result, err := guarded(ctx, fn, run, in)
 	if err != nil {
-		return fail(AsChildError(err))
+		return fail(step.AsChildError(err))
 	}
 	raw, err := json.Marshal(result)
 	if err != nil {
-		return fail(AsChildError(fmt.Errorf("marshal result of %s: %w", fn, err)))
+		return fail(step.AsChildError(fmt.Errorf("marshal result of %s: %w", fn, err)))
 	}
 	if err := send(conn, message{Last: true, Result: raw}, nil); err != nil {
 		return 1
@@ -109,29 +113,4 @@ func sub(unit string) func(context.Context, string, any, []*os.File) (json.RawMe
 		closeAll(reply.Files)
 		return reply.Result, err
 	}
-}
-
-// AsChildError keeps what the report shows of err.
-func AsChildError(err error) *step.ChildError {
-	var c *step.ChildError
-	if errors.As(err, &c) && c.Message == err.Error() {
-		return c
-	}
-	out := &step.ChildError{Message: err.Error()}
-	if e := (interface{ Code() string })(nil); errors.As(err, &e) {
-		out.CodeText = e.Code()
-	}
-	if e := (interface{ Object() string })(nil); errors.As(err, &e) {
-		out.ObjectText = e.Object()
-	}
-	if e := (interface{ Server() string })(nil); errors.As(err, &e) {
-		out.ServerText = e.Server()
-	}
-	if e := (interface{ Hint() string })(nil); errors.As(err, &e) {
-		out.HintText = e.Hint()
-	}
-	if e := (interface{ Retryable() bool })(nil); errors.As(err, &e) {
-		out.Final = !e.Retryable()
-	}
-	return out
 }

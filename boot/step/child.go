@@ -1,0 +1,108 @@
+package step
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"time"
+
+	"initd/boot/engine"
+)
+
+// Children runs functions of this package in short-lived processes.
+type Children interface {
+	Run(ctx context.Context, c Call) (Reply, error)
+}
+
+// Call is one run of a child.
+type Call struct {
+	Func   string // a name of ChildFuncs
+	Unit   string // for whom: shown by ps and in errors
+	Params any    // marshalled to JSON; never a secret
+	// Files are inherited by the child in this order: devices, sealed memfds
+	// with secrets. They stay open here.
+	Files []*os.File
+	// Progress hears what the child tells while it runs.
+	Progress func(ChildProgress)
+	// Grace is how long a child may take to end after ctx did and it was
+	// killed; then it is given up as stuck. Zero means two seconds.
+	Grace time.Duration
+	// Lower starts the child with idle I/O priority and without rights that
+	// it does not need; see initd/child.
+	Uninterruptible bool
+}
+
+// ChildProgress is one message of a running child. Index tells which part of
+// a batch it is about; Result and Files of a part may come before the end.
+type ChildProgress struct {
+	Index    int              `json:"index"`
+	Progress *engine.Progress `json:"progress,omitempty"`
+	Done     bool             `json:"done,omitempty"`
+	Error    *ChildError      `json:"error,omitempty"`
+	Result   json.RawMessage  `json:"result,omitempty"`
+	Files    []*os.File       `json:"-"`
+}
+
+// Reply is what a child returned.
+type Reply struct {
+	Result json.RawMessage
+	Files  []*os.File // the caller closes them
+}
+
+// ChildFunc is a function that runs in a child process.
+type ChildFunc func(ctx context.Context, in *ChildInput) (result any, err error)
+
+// ChildInput is what a child is given.
+type ChildInput struct {
+	Params json.RawMessage
+	Files  []*os.File
+	// Tell sends a message to the orchestrator.
+	Tell func(ChildProgress)
+	// Sub runs another function in a process of its own, below this one and
+	// with its credentials and session keyring.
+	Sub func(ctx context.Context, fn string, params any, files []*os.File) (json.RawMessage, error)
+}
+
+// ChildError carries an error from a child to the engine with what the
+// report shows of it.
+type ChildError struct {
+	CodeText   string `json:"code,omitempty"`
+	Message    string `json:"message"`
+	ObjectText string `json:"object,omitempty"`
+	ServerText string `json:"server,omitempty"`
+	HintText   string `json:"hint,omitempty"`
+	Final      bool   `json:"final,omitempty"` // another attempt cannot help
+}
+
+func (e *ChildError) Error() string   { return e.Message }
+func (e *ChildError) Code() string    { return e.CodeText }
+func (e *ChildError) Object() string  { return e.ObjectText }
+func (e *ChildError) Server() string  { return e.ServerText }
+func (e *ChildError) Hint() string    { return e.HintText }
+func (e *ChildError) Retryable() bool { return !e.Final }
+
+// AsChildError keeps what the report shows of err.
+func AsChildError(err error) *ChildError {
+	var c *ChildError
+	if errors.As(err, &c) && c.Message == err.Error() {
+		return c
+	}
+	out := &ChildError{Message: err.Error()}
+	if e := (interface{ Code() string })(nil); errors.As(err, &e) {
+		out.CodeText = e.Code()
+	}
+	if e := (interface{ Object() string })(nil); errors.As(err, &e) {
+		out.ObjectText = e.Object()
+	}
+	if e := (interface{ Server() string })(nil); errors.As(err, &e) {
+		out.ServerText = e.Server()
+	}
+	if e := (interface{ Hint() string })(nil); errors.As(err, &e) {
+		out.HintText = e.Hint()
+	}
+	if e := (interface{ Retryable() bool })(nil); errors.As(err, &e) {
+		out.Final = !e.Retryable()
+	}
+	return out
+}

@@ -1,0 +1,189 @@
+package step
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"initd/boot/engine"
+	"initd/boot/plan"
+	"initd/hw/luks"
+)
+
+// luksAction opens LUKS volumes in pairs of children: luks-open, which has the
+// rights, and below it luks-derive, which parses the headers.
+type luksAction struct{ deps *Deps }
+
+func newLUKSAction(d *Deps) engine.Action { return &luksAction{deps: d} }
+
+func luksChildren() map[string]ChildFunc {
+	return map[string]ChildFunc{"luks-open": openVolumes, "luks-derive": deriveKeys, "luks-plain": openPlain}
+}
+
+func (a *luksAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, error) {
+	s, err := spec[luksSpec](u)
+	if err != nil {
+		return engine.Checked{}, err
+	}
+	uuid, _ := strings.CutPrefix(string(s.Device), plan.ClassBlock+"/uuid/")
+	if uuid == string(s.Device) {
+		uuid = ""
+	}
+	c, err := luks.Check(s.Name, uuid)
+	return engine.Checked{Answer: engine.Answer(c.Answer), Reason: c.Reason, Object: "/dev/mapper/" + s.Name}, err
+}
+
+// Apply opens one volume; ApplyBatch does the same for many.
+func (a *luksAction) Apply(ctx context.Context, u *plan.Unit, progress func(engine.Progress)) error {
+	var out error
+	a.ApplyBatch(ctx, []*plan.Unit{u}, func(_ int, p engine.Progress) { progress(p) }, func(_ int, err error) { out = err })
+	return out
+}
+
+// Rollback: the children leave nothing of what failed, and what a killed one
+// left half made is Partial, which Apply completes.
+func (a *luksAction) Rollback(context.Context, *plan.Unit) error { return nil }
+
+// openParams is one volume for luks-open; positions are in the call's files.
+type openParams struct {
+	Name     string `json:"name"`
+	Device   string `json:"device"`
+	Header   string `json:"header,omitempty"`
+	Key      int    `json:"key"`
+	Discards bool   `json:"discards,omitempty"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+}
+
+// opened is what is told of a volume that was opened.
+type opened struct {
+	Slot      int    `json:"slot"`
+	Cipher    string `json:"cipher"`
+	Secondary bool   `json:"secondary,omitempty"`
+}
+
+func (a *luksAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, engine.Progress), done func(int, error)) {
+	if err := a.deps.Modules.Load(ctx, luks.ModulesFor("").Required...); err != nil {
+		for i := range us {
+			done(i, fmt.Errorf("%s: %w", us[i].ID, err))
+		}
+		return
+	}
+	_ = a.deps.Modules.Load(ctx, luks.ModulesFor("").Faster...) // they refuse to load on another processor
+	var params []openParams
+	var files []*os.File
+	var which []int
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	for i, u := range us {
+		s, p, err := a.prepare(u)
+		switch {
+		case err != nil:
+			done(i, err)
+		case s.Ephemeral:
+			progress(i, engine.Progress{Object: p.Device})
+			_, err := a.deps.Children.Run(ctx, Call{Func: "luks-plain", Unit: u.ID, Params: p})
+			done(i, err)
+		default:
+			key, err := a.key(ctx, u, s, progress, i)
+			if err != nil {
+				done(i, err)
+				continue
+			}
+			progress(i, engine.Progress{Object: p.Device})
+			p.Key = len(files)
+			files, params, which = append(files, key), append(params, p), append(which, i)
+		}
+	}
+	if len(params) > 0 {
+		a.open(ctx, us, which, params, files, progress, done)
+	}
+}
+
+func (a *luksAction) prepare(u *plan.Unit) (luksSpec, openParams, error) {
+	s, err := spec[luksSpec](u)
+	if err != nil {
+		return s, openParams{}, err
+	}
+	p := openParams{Name: s.Name, Discards: s.Discards, ReadOnly: s.ReadOnly}
+	if p.Device, err = a.deps.Devices.Device(s.Device); err != nil {
+		return s, p, fmt.Errorf("unlock %s: %w", s.Name, err)
+	}
+	if s.Header != "" {
+		if p.Header, err = a.deps.Devices.Device(s.Header); err != nil {
+			return s, p, fmt.Errorf("unlock %s: header: %w", s.Name, err)
+		}
+	}
+	return s, p, nil
+}
+
+// key gets the key's descriptor; a passphrase that did not fit is asked for
+// again.
+func (a *luksAction) key(ctx context.Context, u *plan.Unit, s luksSpec, progress func(int, engine.Progress), i int) (*os.File, error) {
+	if f := a.deps.Keys.Get(s.Name); f != nil {
+		return f, nil
+	}
+	if s.Prompt == "" {
+		return nil, &ChildError{
+			CodeText: "KEY-GONE", Message: fmt.Sprintf("unlock %s: its key is not here any more", s.Name),
+			HintText: "initd keys unlock " + s.Name, ObjectText: s.Name,
+		}
+	}
+	progress(i, engine.Progress{Waiting: "another answer at the console, or: initd keys unlock " + s.Name})
+	if err := a.deps.ask(ctx, u.ID, s.Name, "That did not open it. "+s.Prompt); err != nil {
+		return nil, err
+	}
+	return a.deps.Keys.Get(s.Name), nil
+}
+
+func (a *luksAction) open(ctx context.Context, us []*plan.Unit, which []int, params []openParams, files []*os.File, progress func(int, engine.Progress), done func(int, error)) {
+	var mu sync.Mutex
+	finished := make([]bool, len(params))
+	finish := func(n int, err error) {
+		mu.Lock()
+		was := finished[n]
+		finished[n] = true
+		mu.Unlock()
+		if was {
+			return
+		}
+		name := params[n].Name
+		var c *ChildError
+		wrong := errors.As(err, &c) && c.CodeText == (&luks.NoMatchingKeyError{}).Code()
+		if s, serr := spec[luksSpec](us[which[n]]); err == nil || wrong && serr == nil && s.Prompt != "" {
+			a.deps.Keys.Drop(name)
+			if wrong {
+				c.Final = false // the next attempt asks again
+			}
+		}
+		if wrong {
+			c.HintText = "initd keys unlock " + name + " takes another key"
+		}
+		done(which[n], err)
+	}
+	_, err := a.deps.Children.Run(ctx, Call{Func: "luks-open", Unit: us[which[0]].ID, Params: params, Files: files, Progress: func(m ChildProgress) {
+		switch {
+		case m.Index < 0 || m.Index >= len(params) || !m.Done:
+		case m.Error != nil:
+			finish(m.Index, m.Error)
+		default:
+			var o opened
+			if json.Unmarshal(m.Result, &o) == nil && o.Secondary {
+				progress(which[m.Index], engine.Progress{Text: "opened by the second copy of its header: repair the first (cryptsetup repair)"})
+			}
+			finish(m.Index, nil)
+		}
+	}})
+	if err == nil {
+		err = errors.New("the child ended without a result for this volume")
+	}
+	for n := range params {
+		finish(n, err)
+	}
+}

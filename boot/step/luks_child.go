@@ -1,0 +1,125 @@
+package step
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"initd/hw/block/media"
+	"initd/hw/luks"
+)
+
+// openVolumes is the child luks-open: it parses nothing and never sees a key.
+func openVolumes(ctx context.Context, in *ChildInput) (any, error) {
+	var params []openParams
+	if err := json.Unmarshal(in.Params, &params); err != nil {
+		return nil, fmt.Errorf("read parameters: %w", err)
+	}
+	fail := func(i int, err error) {
+		in.Tell(ChildProgress{Index: i, Done: true, Error: AsChildError(err)})
+	}
+	var volumes []luks.Volume
+	var which []int
+	for i, p := range params {
+		v := luks.Volume{Name: p.Name, ReadOnly: p.ReadOnly, Discards: p.Discards, Keys: []*os.File{in.Files[p.Key]}}
+		var err error
+		if v.Data, err = os.Open(p.Device); err == nil && p.Header != "" {
+			v.Header, err = os.Open(p.Header)
+		}
+		if err != nil {
+			fail(i, fmt.Errorf("unlock %s: %w", p.Name, err))
+			continue
+		}
+		volumes, which = append(volumes, v), append(which, i)
+	}
+	if len(volumes) == 0 {
+		return nil, nil
+	}
+	outcomes, err := luks.OpenBatch(ctx, volumes, 0, func(ctx context.Context, files []*os.File, p luks.DeriveParams) ([]luks.Result, error) {
+		raw, err := in.Sub(ctx, "luks-derive", p, files)
+		if err != nil {
+			return nil, err
+		}
+		var results []luks.Result
+		return results, json.Unmarshal(raw, &results)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for n, o := range outcomes {
+		if o.Err != nil {
+			fail(which[n], o.Err)
+			continue
+		}
+		raw, err := json.Marshal(opened{Slot: o.Params.Slot, Cipher: o.Params.Cipher, Secondary: o.Params.Secondary})
+		if err != nil {
+			return nil, err
+		}
+		in.Tell(ChildProgress{Index: which[n], Done: true, Result: raw})
+	}
+	return nil, nil
+}
+
+// deriveKeys is the child luks-derive: from Confine on it can open nothing,
+// and read and compute only.
+func deriveKeys(ctx context.Context, in *ChildInput) (any, error) {
+	var p luks.DeriveParams
+	if err := json.Unmarshal(in.Params, &p); err != nil {
+		return nil, fmt.Errorf("read parameters: %w", err)
+	}
+	if err := protect(); err != nil {
+		return nil, err
+	}
+	if err := luks.Confine(); err != nil {
+		return nil, err
+	}
+	return luks.Derive(ctx, p, in.Files, luks.DeriveOptions{Keyring: luks.SessionKeyring{}, Foreign: signature}), nil
+}
+
+// openPlain is the child luks-plain, for ephemeral keys.
+func openPlain(ctx context.Context, in *ChildInput) (any, error) {
+	var p openParams
+	if err := json.Unmarshal(in.Params, &p); err != nil {
+		return nil, fmt.Errorf("read parameters: %w", err)
+	}
+	if err := protect(); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(p.Device)
+	if err != nil {
+		return nil, fmt.Errorf("unlock %s: %w", p.Name, err)
+	}
+	defer f.Close()
+	return nil, luks.OpenPlain(ctx, luks.Plain{Name: p.Name, Data: f, Discards: p.Discards}, signature)
+}
+
+// signature names what is on a medium; "" for nothing known.
+func signature(r io.ReaderAt) (string, error) {
+	c, err := media.Probe(media.Medium{ReaderAt: r, Size: sizeOf(r)})
+	switch {
+	case err != nil:
+		return "", err
+	case c.Signature != nil:
+		return c.Signature.Type, nil
+	case len(c.Ambivalent) > 0:
+		return c.Ambivalent[0], nil
+	case c.Table != nil:
+		return "a " + c.Table.Type + " partition table", nil
+	}
+	return "", nil
+}
+
+// sizeOf is the size of a medium in bytes: the end that seeking finds.
+func sizeOf(r io.ReaderAt) int64 {
+	s, ok := r.(io.Seeker)
+	if !ok {
+		return 0
+	}
+	n, err := s.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0
+	}
+	return n
+}

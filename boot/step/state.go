@@ -1,0 +1,207 @@
+package step
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"initd/boot/appliance"
+	"initd/boot/plan"
+)
+
+// Names on the state disk.
+const (
+	StateAppliance = "appliance.yaml"
+	StateLayers    = "appliance.d"
+	StateLastGood  = "last-good-plan.json"
+)
+
+// StateFiles is what the state disk holds for a boot.
+type StateFiles struct {
+	// Sources is the appliance file on the state disk, if it has one, and then
+	// its layers.
+	Sources []appliance.Source `json:"sources,omitempty"`
+	Own     bool               `json:"own,omitempty"` // the first source is a whole file
+	// LastGood is the last plan that reached ready, and when it was kept.
+	LastGood *plan.Plan `json:"lastGood,omitempty"`
+	Kept     time.Time  `json:"kept,omitzero"`
+	// NotBefore is the youngest certificate's start: the clock cannot be right
+	// below it.
+	NotBefore time.Time `json:"notBefore,omitzero"`
+	// Problems are files that could not be read.
+	Problems []string `json:"problems,omitempty"`
+}
+
+// ReadState reads the state disk mounted at dir, in a child: a dying disk
+// holds nobody else up.
+func ReadState(ctx context.Context, c Children, dir string) (StateFiles, error) {
+	var s StateFiles
+	var got []byte
+	_, err := c.Run(ctx, Call{Func: "state-read", Unit: "state disk", Params: dir, Progress: func(p ChildProgress) {
+		if len(p.Files) == 1 {
+			defer p.Files[0].Close()
+			got, _ = io.ReadAll(io.NewSectionReader(p.Files[0], 0, 64<<20))
+		}
+	}})
+	if err != nil {
+		return s, fmt.Errorf("read the state disk: %w", err)
+	}
+	if err := json.Unmarshal(got, &s); err != nil {
+		return s, fmt.Errorf("read the state disk: %w", err)
+	}
+	return s, nil
+}
+
+// keepParams is what the child state-write is given.
+type keepParams struct {
+	Path string          `json:"path"`
+	Data json.RawMessage `json:"data"`
+}
+
+// KeepPlan writes p as the last good plan, atomically, in a child.
+func KeepPlan(ctx context.Context, c Children, dir string, p *plan.Plan) error {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("keep the plan: %w", err)
+	}
+	_, err = c.Run(ctx, Call{Func: "state-write", Unit: "state disk", Params: keepParams{Path: filepath.Join(dir, StateLastGood), Data: b}})
+	if err != nil {
+		return fmt.Errorf("keep the plan: %w", err)
+	}
+	return nil
+}
+
+// stateChildren are the child functions of this file.
+func stateChildren() map[string]ChildFunc {
+	return map[string]ChildFunc{"state-read": readState, "state-write": writeState}
+}
+
+func writeState(_ context.Context, in *ChildInput) (any, error) {
+	var p keepParams
+	if err := json.Unmarshal(in.Params, &p); err != nil {
+		return nil, fmt.Errorf("read parameters: %w", err)
+	}
+	if err := renameio.WriteFile(p.Path, p.Data, 0o600); err != nil {
+		return nil, fmt.Errorf("write %s: %w", p.Path, err)
+	}
+	return nil, nil
+}
+
+// maxStateFile bounds each file that is read, in bytes.
+const maxStateFile = 16 << 20
+
+func readState(_ context.Context, in *ChildInput) (any, error) {
+	var dir string
+	if err := json.Unmarshal(in.Params, &dir); err != nil {
+		return nil, fmt.Errorf("read parameters: %w", err)
+	}
+	b, err := json.Marshal(collectState(dir))
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.MemfdCreate("state", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("hand the files over: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "state")
+	defer f.Close()
+	if _, err := f.Write(b); err != nil {
+		return nil, fmt.Errorf("hand the files over: %w", err)
+	}
+	in.Tell(ChildProgress{Done: true, Files: []*os.File{f}})
+	return nil, nil
+}
+
+// collectState reads what a boot needs below dir; what cannot be read is a
+// problem in the result and no end.
+func collectState(dir string) StateFiles {
+	var s StateFiles
+	read := func(name string) []byte {
+		f, err := os.Open(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			s.Problems = append(s.Problems, err.Error())
+			return nil
+		}
+		defer f.Close()
+		b, err := io.ReadAll(io.LimitReader(f, maxStateFile))
+		if err != nil {
+			s.Problems = append(s.Problems, err.Error())
+			return nil
+		}
+		return b
+	}
+	if b := read(StateAppliance); b != nil {
+		s.Own = true
+		s.Sources = append(s.Sources, appliance.Source{Name: filepath.Join(dir, StateAppliance), Data: b})
+	}
+	layers, _ := filepath.Glob(filepath.Join(dir, StateLayers, "*.yaml"))
+	for _, l := range layers { // Glob sorts
+		rel, err := filepath.Rel(dir, l)
+		if err != nil {
+			continue
+		}
+		if b := read(rel); b != nil {
+			s.Sources = append(s.Sources, appliance.Source{Name: l, Data: b})
+		}
+	}
+	if b := read(StateLastGood); b != nil {
+		var p plan.Plan
+		if err := json.Unmarshal(b, &p); err != nil || p.Schema != plan.Schema {
+			s.Problems = append(s.Problems, "the last good plan cannot be read: it is damaged, or of another version")
+		} else {
+			s.LastGood = &p
+			if st, err := os.Stat(filepath.Join(dir, StateLastGood)); err == nil {
+				s.Kept = st.ModTime()
+			}
+		}
+	}
+	s.NotBefore = NotBefore(dir)
+	return s
+}
+
+// NotBefore is the latest start of validity of the certificates in *.pem
+// files below dir; zero without any.
+func NotBefore(dir string) time.Time {
+	var latest time.Time
+	_ = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".pem") {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil || info.Size() > 1<<20 {
+			return nil
+		}
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil
+		}
+		for {
+			var block *pem.Block
+			if block, b = pem.Decode(b); block == nil {
+				return nil
+			}
+			if block.Type != "CERTIFICATE" {
+				continue
+			}
+			if c, err := x509.ParseCertificate(block.Bytes); err == nil && c.NotBefore.After(latest) {
+				latest = c.NotBefore
+			}
+		}
+	})
+	return latest
+}

@@ -1,0 +1,215 @@
+package step
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"initd/boot/plan"
+	"initd/hw/block"
+	"initd/hw/block/media"
+	"initd/hw/sysfs"
+	"initd/hw/uevent"
+)
+
+// BlockWatcher watches block devices and answers which one a name means. Media
+// are read in children.
+type BlockWatcher struct {
+	Sys      *sysfs.FS
+	Source   uevent.Source
+	Children Children
+
+	mu    sync.Mutex
+	world *block.World // guarded by mu
+}
+
+// NewBlockWatcher makes a watcher over sys (the root of /sys and /proc).
+func NewBlockWatcher(sys *sysfs.FS, source uevent.Source, children Children) *BlockWatcher {
+	return &BlockWatcher{Sys: sys, Source: source, Children: children, world: block.NewWorld()}
+}
+
+// Classes of the resources that it answers for.
+func (w *BlockWatcher) Classes() []string { return []string{plan.ClassBlock} }
+
+// Device returns the node that a resource means right now.
+func (w *BlockWatcher) Device(r plan.Resource) (string, error) {
+	if r.Class() == plan.ClassLUKS {
+		return "/dev/mapper/" + r.Name(), nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d, reason := w.world.Resolve(r.Name(), nil)
+	if !reason.OK() {
+		return "", errors.New(reason.Text)
+	}
+	return d.Node(), nil
+}
+
+// probed is the answer of a probing child.
+type probed struct {
+	request block.Request
+	content media.Content
+	failure string
+}
+
+// Watch subscribes, then enumerates; after lost events it enumerates again.
+func (w *BlockWatcher) Watch(ctx context.Context, interests <-chan []plan.Resource, post func([]plan.Fact)) error {
+	events, err := uevent.Subscribe(ctx, w.Source)
+	if err != nil {
+		return fmt.Errorf("watch block devices: %w", err)
+	}
+	results := make(chan probed)
+	t := &tracker{post: post, now: w.fact, known: map[plan.Resource]plan.Fact{}}
+	if err := w.enumerate(); err != nil {
+		return err
+	}
+	for {
+		w.startProbes(ctx, results)
+		t.update()
+		select {
+		case <-ctx.Done():
+			return nil
+		case list, ok := <-interests:
+			if !ok {
+				interests = nil
+			}
+			t.add(list)
+		case p := <-results:
+			w.apply(block.Probed{Request: p.request, Content: p.content, Failure: p.failure})
+		case e, ok := <-events:
+			if !ok {
+				return nil
+			}
+			if err := w.event(e); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (w *BlockWatcher) event(e uevent.Event) error {
+	switch {
+	case e.Action == uevent.Failed:
+		return fmt.Errorf("watch block devices: %w", e.Err)
+	case e.Action == uevent.Overflow:
+		return w.enumerate()
+	case e.Subsystem != "block":
+		return nil
+	case e.Action == uevent.Remove:
+		w.apply(block.Gone{Name: e.Name()})
+		return nil
+	}
+	d, err := block.Read(w.Sys, e.Name())
+	if err != nil {
+		w.apply(block.Gone{Name: e.Name()}) // gone again; its own event follows
+		return nil
+	}
+	w.apply(block.Seen{Device: d})
+	return nil
+}
+
+func (w *BlockWatcher) enumerate() error {
+	list, err := block.Scan(w.Sys)
+	if err != nil {
+		return fmt.Errorf("list block devices: %w", err)
+	}
+	all := block.Enumerated{}
+	for _, d := range list {
+		all.Devices = append(all.Devices, block.Seen{Device: d})
+	}
+	w.apply(all)
+	return nil
+}
+
+func (w *BlockWatcher) apply(c block.Change) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.world.Apply(c)
+}
+
+// probeDeadline bounds reading one batch of media; a device that answers later
+// has no names by content until it changes.
+const probeDeadline = 20 * time.Second
+
+// startProbes reads the media that want it, in one child for all of them.
+func (w *BlockWatcher) startProbes(ctx context.Context, results chan<- probed) {
+	w.mu.Lock()
+	list := w.world.ToProbe()
+	w.mu.Unlock()
+	if len(list) == 0 {
+		return
+	}
+	go func() {
+		probe, cancel := context.WithTimeout(ctx, probeDeadline)
+		defer cancel()
+		var mu sync.Mutex
+		answered := make([]bool, len(list))
+		tell := func(i int, p probed) {
+			mu.Lock()
+			was := answered[i]
+			answered[i] = true
+			mu.Unlock()
+			if was {
+				return
+			}
+			p.request = list[i]
+			select {
+			case results <- p:
+			case <-ctx.Done():
+			}
+		}
+		_, err := w.Children.Run(probe, Call{Func: "probe", Unit: "block", Params: list, Progress: func(m ChildProgress) {
+			if m.Index < 0 || m.Index >= len(list) {
+				return
+			}
+			var p probed
+			if m.Error != nil {
+				p.failure = m.Error.Message
+			} else if err := json.Unmarshal(m.Result, &p.content); err != nil {
+				p.failure = err.Error()
+			}
+			tell(m.Index, p)
+		}})
+		for i := range list {
+			tell(i, probed{failure: fmt.Sprintf("%s was not read: %v", list[i].Node, err)})
+		}
+	}()
+}
+
+// probeMedia is the child probe: every medium is read at once, so that one
+// that hangs holds no other back.
+func probeMedia(_ context.Context, in *ChildInput) (any, error) {
+	var list []block.Request
+	if err := json.Unmarshal(in.Params, &list); err != nil {
+		return nil, fmt.Errorf("read parameters: %w", err)
+	}
+	var wg sync.WaitGroup
+	for i, r := range list {
+		wg.Go(func() {
+			m := ChildProgress{Index: i, Done: true}
+			c, err := media.ProbeDevice(r.Node)
+			if err != nil {
+				m.Error = &ChildError{Message: err.Error()}
+			} else if m.Result, err = json.Marshal(c); err != nil {
+				m.Error = &ChildError{Message: err.Error()}
+			}
+			in.Tell(m)
+		})
+	}
+	wg.Wait()
+	return nil, nil
+}
+
+// fact says what a resource is right now.
+func (w *BlockWatcher) fact(r plan.Resource) plan.Fact {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d, reason := w.world.Resolve(r.Name(), nil)
+	if !reason.OK() {
+		return plan.Fact{Resource: r, Reason: reason.Text}
+	}
+	return plan.Fact{Resource: r, Present: true, Generation: d.DiskSeq, Attrs: map[string]string{"dev": d.Node()}}
+}
