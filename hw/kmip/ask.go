@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	kmipgo "github.com/ovh/kmip-go"
 	"github.com/ovh/kmip-go/payloads"
@@ -43,19 +44,36 @@ func (j *job) lostAt(server string) *int {
 	return j.lost[server]
 }
 
+// findings are what one server said about the jobs of one call. They outlive a
+// connection, so that a server that hangs up often still gets somewhere.
+type findings struct {
+	located map[*job][]string
+	objects map[string]*object // by unique id
+	since   time.Time
+}
+
+// findingsLife: after a long outage it is asked again.
+const findingsLife = time.Minute
+
+func newFindings() *findings {
+	return &findings{located: map[*job][]string{}, objects: map[string]*object{}, since: time.Now()}
+}
+
+func (f *findings) size() int { return len(f.located) + len(f.objects) }
+
 // asking is one conversation with one server about some jobs.
 type asking struct {
 	*session
+	*findings
 	// get is false for a look-up: everything but the key itself.
-	get     bool
-	objects map[string]*object // by unique id; nil where the server has no such object
+	get bool
 }
 
 // ask works on the jobs that this server has not answered yet. When it
 // returns, each of them is done or failed at this server, unless it returns an
 // error: then the connection is dead and the rest is still open.
-func (s *session) ask(ctx context.Context, jobs []*job, get bool) error {
-	a := &asking{session: s, get: get, objects: map[string]*object{}}
+func (s *session) ask(ctx context.Context, jobs []*job, f *findings, get bool) error {
+	a := &asking{session: s, findings: f, get: get}
 	name := s.endpoint.server.Name
 	var open []*job
 	for _, j := range jobs {
@@ -79,11 +97,10 @@ func (a *asking) fail(j *job, err *Error) {
 }
 
 func (a *asking) some(ctx context.Context, jobs []*job) error {
-	located, err := a.locate(ctx, jobs)
-	if err != nil {
+	if err := a.locate(ctx, jobs); err != nil {
 		return err
 	}
-	if err := a.describe(ctx, jobs, located); err != nil {
+	if err := a.describe(ctx, jobs); err != nil {
 		return err
 	}
 	chosen := map[*job][]*object{}
@@ -91,7 +108,7 @@ func (a *asking) some(ctx context.Context, jobs []*job) error {
 		if !j.open(a.endpoint.server.Name) {
 			continue
 		}
-		objects, err := a.judge(j, located[j])
+		objects, err := a.judge(j, a.located[j])
 		if err != nil {
 			a.fail(j, err)
 			continue
@@ -107,13 +124,15 @@ func (a *asking) some(ctx context.Context, jobs []*job) error {
 	return a.fetch(ctx, jobs, chosen)
 }
 
-// locate gives the unique ids that may be meant by each job.
-func (a *asking) locate(ctx context.Context, jobs []*job) (map[*job][]string, error) {
-	located := map[*job][]string{}
+// locate finds the unique ids that may be meant by each job.
+func (a *asking) locate(ctx context.Context, jobs []*job) error {
 	var open []*job
 	for _, j := range jobs {
+		if _, known := a.located[j]; known {
+			continue
+		}
 		if id := j.request.Selector.UniqueID; id != "" {
-			located[j] = []string{id}
+			a.located[j] = []string{id}
 			continue
 		}
 		open = append(open, j)
@@ -130,20 +149,21 @@ func (a *asking) locate(ctx context.Context, jobs []*job) (map[*job][]string, er
 			switch {
 			case !c.done:
 			case c.err == nil:
-				located[j] = locatedIDs(c.answer)
+				a.located[j] = locatedIDs(c.answer)
 			case custom && refusesCustom(j, c.err):
 				again = append(again, j)
 			case c.err.Code == CodeNotFound: // some servers say so instead of giving an empty list
+				a.located[j] = nil
 			default:
 				a.fail(j, c.err)
 			}
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		open = again
 	}
-	return located, nil
+	return nil
 }
 
 // refusesCustom: a server without custom attributes may fail a Locate that
@@ -162,13 +182,13 @@ func locatedIDs(answer kmipgo.OperationPayload) []string {
 }
 
 // describe reads the attributes of all located objects, each once.
-func (a *asking) describe(ctx context.Context, jobs []*job, located map[*job][]string) error {
+func (a *asking) describe(ctx context.Context, jobs []*job) error {
 	var wanted []string
 	var calls []*call
 	lost := map[string]*int{}
 	names := map[string][]kmipgo.AttributeName{}
 	for _, j := range jobs { // in order, so that runs compare
-		found := located[j]
+		found := a.located[j]
 		if len(found) > maxCandidates {
 			a.fail(j, &Error{Code: CodeAmbiguous, Cause: fmt.Errorf("the server offers %d objects: it may have ignored what was asked for", len(found)), Hint: "select by unique id"})
 			continue
@@ -187,26 +207,28 @@ func (a *asking) describe(ctx context.Context, jobs []*job, located map[*job][]s
 	for _, id := range wanted {
 		calls = append(calls, &call{request: &payloads.GetAttributesRequestPayload{UniqueIdentifier: id, AttributeName: names[id]}, lost: lost[id]})
 	}
+	defer func() {
+		for i, c := range calls {
+			if c.done {
+				a.objects[wanted[i]] = described(wanted[i], c)
+			}
+		}
+	}()
 	if err := a.exchange(ctx, calls); err != nil {
 		return err
 	}
 	// Some servers fail a request that names an attribute which they do not know: ask them for all.
-	var again []int
+	again := false
 	for i, c := range calls {
 		if c.err != nil && (c.err.Code == CodeUnsupported || c.err.Code == CodeRefused) {
 			*c = call{request: &payloads.GetAttributesRequestPayload{UniqueIdentifier: wanted[i]}, lost: lost[wanted[i]]}
-			again = append(again, i)
+			again = true
 		}
 	}
-	if len(again) > 0 {
-		if err := a.exchange(ctx, calls); err != nil {
-			return err
-		}
+	if !again {
+		return nil
 	}
-	for i, c := range calls {
-		a.objects[wanted[i]] = described(wanted[i], c)
-	}
-	return nil
+	return a.exchange(ctx, calls)
 }
 
 // covers: an object that was described for one selector may lack what another one asks about.

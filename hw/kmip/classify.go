@@ -38,6 +38,9 @@ func classify(err error, id *identity, now time.Time) *Error {
 		return e
 	}
 	if e := classifyCertificate(err, now); e != nil {
+		if cv, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && len(cv.UnverifiedCertificates) > 0 {
+			e.rejected = cv.UnverifiedCertificates[0]
+		}
 		return e
 	}
 	if alert, ok := remoteAlert(err); ok {
@@ -117,7 +120,12 @@ func classifyAlert(alert uint8, id *identity, now time.Time) *Error {
 		return &Error{Code: CodeTLSVersion, Cause: errors.New("no TLS version in common: 1.2 and 1.3 are offered")}
 	case alertUnrecognizedName:
 		return &Error{Code: CodeTLSName, Cause: errors.New("the server does not know the name that it was asked for"), Hint: "set server-name"}
-	case alertHandshakeFailure, alertBadCertificate, alertUnsupportedCertificate, alertCertificateRevoked, alertCertificateExpired,
+	case alertHandshakeFailure: // with TLS 1.2 also what a server says that has no cipher in common with us
+		if id != nil && id.client != nil {
+			return &Error{Code: CodeTLS, Cause: fmt.Errorf("the server ended the TLS handshake (%s)", name), Hint: "it has no cipher in common with us, or does not take our client certificate"}
+		}
+		return &Error{Code: CodeTLSClientRefused, Cause: fmt.Errorf("the server ended the TLS handshake (%s)", name), Hint: clientHint(id, now)}
+	case alertBadCertificate, alertUnsupportedCertificate, alertCertificateRevoked, alertCertificateExpired,
 		alertCertificateUnknown, alertUnknownCA, alertAccessDenied, alertDecryptError, alertCertificateRequired:
 		return &Error{Code: CodeTLSClientRefused, Cause: fmt.Errorf("the server refused our client certificate (%s)", name), Hint: clientHint(id, now)}
 	}

@@ -168,7 +168,7 @@ func (t *transport) open(ctx context.Context, e *endpoint, address string) (*ses
 		}
 		return nil, err
 	}
-	return &session{endpoint: e, address: address, conn: conn, timeout: t.timing.Exchange, limit: t.batch, accepted: t.batch}, nil
+	return &session{endpoint: e, address: address, conn: conn, tls: conn.ConnectionState(), timeout: t.timing.Exchange, limit: t.batch, accepted: t.batch}, nil
 }
 
 // fail names the server in a copy of err.

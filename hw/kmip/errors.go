@@ -1,6 +1,7 @@
 package kmip
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,6 +68,9 @@ type Error struct {
 	Retryable bool
 	// Others are the reasons of the other servers that were tried.
 	Others []*Error
+
+	// rejected is the certificate that was not good enough, for a probe to show.
+	rejected *x509.Certificate
 }
 
 // Error reads "get key "x" from kms-a (192.0.2.21:5696): cause: hint".
@@ -119,7 +123,7 @@ func (e *Error) Unwrap() error { return e.Cause }
 
 // CodeOf gives the code of the first Error in err's chain, or "".
 func CodeOf(err error) Code {
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := errors.AsType[*Error](err); ok && e != nil {
 		return e.Code
 	}
 	return ""

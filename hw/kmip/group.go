@@ -17,6 +17,8 @@ type group struct {
 	emit      Progress
 	// last is the latest reason of each server that could not be talked to.
 	last map[string]*Error
+	// found is what each server said in this call.
+	found map[string]*findings
 }
 
 // run ends when every job is done. Its shape: as long as some server has not
@@ -27,7 +29,7 @@ func (g *group) run(ctx context.Context) {
 		g.endAll(&Error{Code: CodeConfig, Cause: fmt.Errorf("no key server is in group %q", g.name), Hint: "give a server that group, or the key another one"})
 		return
 	}
-	g.last = map[string]*Error{}
+	g.last, g.found = map[string]*Error{}, map[string]*findings{}
 	backoff, rounds := g.client.transport.timing.Backoff, 0
 	for {
 		open := g.stillUseful()
@@ -160,9 +162,17 @@ func (g *group) dial(ctx context.Context, e *endpoint) (*session, error) {
 // anything, a final refusal included.
 func (g *group) talk(ctx context.Context, s *session) bool {
 	name := s.endpoint.server.Name
-	s.onShrink = func(limit int) { g.emit(Event{Kind: Shrunk, Server: name, Address: s.address, Batch: limit}) }
-	before, stale := g.openAt(name), s.reused
-	err := s.ask(ctx, g.jobs, g.how.get)
+	shrunk := false
+	s.onShrink = func(limit int) {
+		shrunk = true
+		g.emit(Event{Kind: Shrunk, Server: name, Address: s.address, Batch: limit})
+	}
+	if f := g.found[name]; f == nil || time.Since(f.since) > findingsLife {
+		g.found[name] = newFindings()
+	}
+	f := g.found[name]
+	before, known, stale := g.openAt(name), f.size(), s.reused
+	err := s.ask(ctx, g.jobs, f, g.how.get)
 	stale = stale && s.reused // still unanswered: it had been closed while idle
 	answered := before - g.openAt(name)
 	if answered > 0 {
@@ -180,7 +190,7 @@ func (g *group) talk(ctx context.Context, s *session) bool {
 	failure := s.endpoint.fail(s.address, classify(err, s.endpoint.id, time.Now()))
 	g.last[name] = failure
 	g.emit(Event{Kind: Failed, Server: name, Address: s.address, Error: failure})
-	return answered > 0
+	return answered > 0 || shrunk || f.size() > known
 }
 
 func (g *group) openAt(server string) int {

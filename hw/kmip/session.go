@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +19,8 @@ import (
 type session struct {
 	endpoint *endpoint
 	address  string
-	conn     *tls.Conn
+	conn     net.Conn
+	tls      tls.ConnectionState
 	version  kmipgo.ProtocolVersion
 	offered  []kmipgo.ProtocolVersion // what the server says it speaks, of what we do
 	timeout  time.Duration
@@ -262,5 +264,5 @@ func (s *session) shrink(from int) {
 
 // describe names the versions that were agreed.
 func (s *session) describe() string {
-	return tls.VersionName(s.conn.ConnectionState().Version) + ", KMIP " + s.version.String()
+	return tls.VersionName(s.tls.Version) + ", KMIP " + s.version.String()
 }
