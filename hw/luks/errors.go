@@ -1,0 +1,124 @@
+package luks
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// NotLUKSError says that there is no LUKS header. Found is what there is instead, as far as it is known.
+type NotLUKSError struct{ Found string }
+
+func (e *NotLUKSError) Error() string {
+	if e.Found == "" {
+		return "not a LUKS device"
+	}
+	return "not a LUKS device: " + e.Found
+}
+func (*NotLUKSError) Code() string    { return "luks-not-luks" }
+func (*NotLUKSError) Retryable() bool { return false }
+func (*NotLUKSError) Hint() string {
+	return "check that this is the right device; a detached header is named by header:"
+}
+
+// DamagedError says that there is a LUKS header and how it is damaged.
+type DamagedError struct{ How string }
+
+func (e *DamagedError) Error() string { return "the LUKS header is damaged: " + e.How }
+func (*DamagedError) Code() string    { return "luks-damaged" }
+func (*DamagedError) Retryable() bool { return false }
+func (*DamagedError) Hint() string {
+	return "try `cryptsetup repair`, or restore a backup with `cryptsetup luksHeaderRestore`"
+}
+
+// UnsupportedError says what a sound header asks for that cannot be done here.
+type UnsupportedError struct{ What string }
+
+func (e *UnsupportedError) Error() string { return "not supported: " + e.What }
+func (*UnsupportedError) Code() string    { return "luks-unsupported" }
+func (*UnsupportedError) Retryable() bool { return false }
+
+// TooCostlyError says that a key slot asks for more memory than the machine can give. Both are in KiB.
+type TooCostlyError struct{ NeedKiB, HaveKiB uint64 }
+
+func (e *TooCostlyError) Error() string {
+	return fmt.Sprintf("the key slot's argon2 needs %d MiB of memory, %d MiB can be given", e.NeedKiB/1024, e.HaveKiB/1024)
+}
+func (*TooCostlyError) Code() string    { return "luks-too-costly" }
+func (*TooCostlyError) Retryable() bool { return true }
+func (*TooCostlyError) Hint() string {
+	return "free memory, or change the slot with `cryptsetup luksConvertKey --pbkdf-memory`; a random key needs no costly slot"
+}
+
+// ErrWrongKey says that one key does not open one slot.
+var ErrWrongKey = errors.New("the key does not fit")
+
+// SlotError is why one slot was not opened. Key is the position of the key in the order tried, from 0.
+type SlotError struct {
+	Slot, Key int
+	Err       error
+}
+
+func (e *SlotError) Error() string { return fmt.Sprintf("slot %d, key %d: %v", e.Slot, e.Key+1, e.Err) }
+func (e *SlotError) Unwrap() error { return e.Err }
+
+// NoMatchingKeyError says that no key opened any slot, with the reason for each that was looked at.
+type NoMatchingKeyError struct {
+	Keys  int // how many were tried
+	Slots []*SlotError
+}
+
+func (e *NoMatchingKeyError) Error() string {
+	if len(e.Slots) == 0 {
+		return "no key matches: the header has no key slot in use"
+	}
+	var wrong []string // the usual reason is said once for all slots, others one by one
+	var others []string
+	for _, slot := range e.Slots {
+		if number := fmt.Sprint(slot.Slot); !errors.Is(slot.Err, ErrWrongKey) {
+			others = append(others, slot.Error())
+		} else if len(wrong) == 0 || wrong[len(wrong)-1] != number && slot.Key == 0 {
+			wrong = append(wrong, number)
+		}
+	}
+	text := fmt.Sprintf("no key matches: %s tried", count(e.Keys, "key"))
+	if len(wrong) > 0 {
+		text += fmt.Sprintf(" on slot %s", strings.Join(wrong, ", "))
+	}
+	if len(others) > 0 {
+		text += "; " + strings.Join(others, "; ")
+	}
+	return text
+}
+
+func (e *NoMatchingKeyError) Unwrap() []error {
+	all := make([]error, len(e.Slots))
+	for i, slot := range e.Slots {
+		all[i] = slot
+	}
+	return all
+}
+func (*NoMatchingKeyError) Code() string    { return "luks-no-matching-key" }
+func (*NoMatchingKeyError) Retryable() bool { return false }
+func (*NoMatchingKeyError) Hint() string {
+	return "check which key belongs to this volume: `initd luks verify --device PATH --key-file PATH`"
+}
+
+// CrashedError says that the process that reads headers died or gave no result for this volume.
+type CrashedError struct{ Err error }
+
+func (e *CrashedError) Error() string {
+	return fmt.Sprintf("the process that derives keys failed: %v", e.Err)
+}
+func (e *CrashedError) Unwrap() error { return e.Err }
+func (*CrashedError) Code() string    { return "luks-derive-crashed" }
+func (*CrashedError) Retryable() bool { return true }
+func (*CrashedError) Hint() string {
+	return "look for its last words in the log; a crafted header may do this"
+}
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

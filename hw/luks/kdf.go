@@ -1,0 +1,87 @@
+package luks
+
+import (
+	"crypto/pbkdf2"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha3"
+	"crypto/sha512"
+	"hash"
+	"runtime/debug"
+	"unsafe"
+
+	"golang.org/x/crypto/argon2"
+	"golang.org/x/crypto/blake2b"
+	"golang.org/x/crypto/blake2s"
+	"golang.org/x/crypto/ripemd160" //nolint:staticcheck // a hash that old headers name; nothing is hashed anew with it
+)
+
+// maxIterations is what a 32-bit header of LUKS1 and cryptsetup's int can hold.
+const maxIterations = 1<<31 - 1
+
+// kdf turns a key into the key of a slot's area.
+type kdf struct {
+	kind string // pbkdf2, argon2i, argon2id
+	salt []byte
+
+	hash       string // pbkdf2
+	iterations int
+
+	time, memoryKiB uint32 // argon2
+	threads         uint8
+}
+
+// cost is the memory that derive takes, in KiB.
+func (k kdf) cost() uint64 { return uint64(k.memoryKiB) }
+
+// derive returns size bytes, which the caller clears. It cannot be interrupted; the libraries leave copies of key and
+// result on their stacks and in the Go heap.
+func (k kdf) derive(key []byte, size int) ([]byte, error) {
+	switch k.kind {
+	case "pbkdf2":
+		return stretch(key, k.salt, k.hash, k.iterations, size)
+	case "argon2i":
+		defer debug.FreeOSMemory() // else the next slot is admitted while this one's blocks are still there
+		return argon2.Key(key, k.salt, k.time, k.memoryKiB, k.threads, uint32(size)), nil
+	case "argon2id":
+		defer debug.FreeOSMemory()
+		return argon2.IDKey(key, k.salt, k.time, k.memoryKiB, k.threads, uint32(size)), nil
+	}
+	return nil, unsupported("the key derivation %.40q", k.kind)
+}
+
+// stretch is PBKDF2. The library wants a string: this one borrows the key's bytes instead of copying them.
+func stretch(key, salt []byte, hashName string, iterations, size int) ([]byte, error) {
+	newHash, err := hashByName(hashName)
+	if err != nil {
+		return nil, err
+	}
+	return pbkdf2.Key(newHash, unsafe.String(unsafe.SliceData(key), len(key)), salt, iterations, size)
+}
+
+// hashByName knows the hashes of cryptsetup that exist for Go; whirlpool, sm3 and stribog do not.
+func hashByName(name string) (func() hash.Hash, error) {
+	switch name {
+	case "sha1":
+		return sha1.New, nil
+	case "sha224":
+		return sha256.New224, nil
+	case "sha256":
+		return sha256.New, nil
+	case "sha384":
+		return sha512.New384, nil
+	case "sha512":
+		return sha512.New, nil
+	case "sha3-256":
+		return func() hash.Hash { return sha3.New256() }, nil
+	case "sha3-512":
+		return func() hash.Hash { return sha3.New512() }, nil
+	case "ripemd160":
+		return ripemd160.New, nil
+	case "blake2b-512":
+		return func() hash.Hash { h, _ := blake2b.New512(nil); return h }, nil // fails on a key only
+	case "blake2s-256":
+		return func() hash.Hash { h, _ := blake2s.New256(nil); return h }, nil
+	}
+	return nil, unsupported("the hash %.40q", name)
+}

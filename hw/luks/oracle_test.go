@@ -1,0 +1,313 @@
+package luks
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/anatol/luks.go"
+	"github.com/google/go-cmp/cmp"
+
+	"initd/hw/secret"
+)
+
+// The oracle of every test here is Debian's cryptsetup; luks.go is the second opinion.
+
+const (
+	first  = "the first passphrase"
+	second = "the second passphrase, which is longer"
+	wrong  = "neither of them"
+
+	imageSize = 20 << 20
+	costs     = "--pbkdf-memory 65536 --pbkdf-force-iterations 4" // argon2: 64 MiB, 4 passes
+	cheap     = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000"
+)
+
+// cryptsetup runs it with key on standard input.
+func cryptsetup(t testing.TB, key string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath("cryptsetup")
+	if err != nil {
+		t.Fatal("cryptsetup is missing: install the Debian package cryptsetup-bin")
+	}
+	cmd := exec.CommandContext(t.Context(), path, append([]string{"--batch-mode"}, args...)...)
+	cmd.Stdin = strings.NewReader(key)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("cryptsetup %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// image is a file with a LUKS volume.
+type image struct {
+	path, header string // header is "" unless it is detached
+}
+
+// format makes one whose first slot opens with first. Detached headers are asked for by "--header".
+func format(t testing.TB, options string) image {
+	t.Helper()
+	img := image{path: filepath.Join(t.TempDir(), "data.img")}
+	if err := os.WriteFile(img.path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(img.path, imageSize); err != nil {
+		t.Fatal(err)
+	}
+	words := strings.Fields(options)
+	if i := slices.Index(words, "--header"); i >= 0 {
+		img.header = filepath.Join(filepath.Dir(img.path), "header.img")
+		words = slices.Insert(words, i+1, img.header)
+	}
+	cryptsetup(t, first, append([]string{"luksFormat", "--key-file", "-", img.path}, words...)...)
+	return img
+}
+
+// addKey adds a slot with the given options that opens with second.
+func (img image) addKey(t testing.TB, options string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte(second), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cryptsetup(t, first, append([]string{"luksAddKey", "--key-file", "-", img.at(), file}, strings.Fields(options)...)...)
+}
+
+// at is the file that holds the header.
+func (img image) at() string {
+	if img.header != "" {
+		return img.header
+	}
+	return img.path
+}
+
+func (img image) open(t testing.TB) *os.File {
+	t.Helper()
+	file, err := os.Open(img.at())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return file
+}
+
+func keys(t testing.TB, texts ...string) []*secret.Buffer {
+	t.Helper()
+	var all []*secret.Buffer
+	for _, text := range texts {
+		key, err := secret.From([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(key.Destroy)
+		all = append(all, key)
+	}
+	return all
+}
+
+// verify is Verify of an image with plenty of memory.
+func (img image) verify(t testing.TB, texts ...string) (Verified, error) {
+	t.Helper()
+	return Verify(t.Context(), VerifyRequest{
+		Header: img.open(t), Detached: img.header != "", DataSize: imageSize, Keys: keys(t, texts...), MemoryKiB: 2 << 20,
+	})
+}
+
+// volumeKey is what cryptsetup says it is.
+func (img image) volumeKey(t testing.TB) []byte {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "volume-key")
+	cryptsetup(t, first, "luksDump", "--dump-volume-key", "--volume-key-file", file, "--key-file", "-", img.at())
+	key, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// luksGo checks a volume key against that of luks.go, which only gives an HMAC of it.
+func (img image) luksGo(t *testing.T, slot int, volumeKey []byte) {
+	t.Helper()
+	var dev luks.Device
+	var err error
+	if img.header != "" {
+		dev, err = luks.OpenWithHeader(img.path, img.header)
+	} else {
+		dev, err = luks.Open(img.path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	volume, err := dev.UnsealVolume(slot, []byte(first))
+	if err != nil {
+		t.Fatalf("luks.go: %v", err)
+	}
+	got, err := volume.HMAC(crypto.SHA256, []byte("message"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac := hmac.New(sha256.New, volumeKey)
+	mac.Write([]byte("message"))
+	if !hmac.Equal(got, mac.Sum(nil)) {
+		t.Error("luks.go comes to another volume key")
+	}
+}
+
+// dumped is what luksDump of cryptsetup prints, as far as it is compared.
+func (img image) dumped(t testing.TB) Verified {
+	t.Helper()
+	out := cryptsetup(t, "", "luksDump", img.at())
+	find := func(expression string) string {
+		found := regexp.MustCompile(`(?m)` + expression).FindStringSubmatch(out)
+		if found == nil {
+			return ""
+		}
+		return found[1]
+	}
+	number := func(expression string) int {
+		n, err := strconv.Atoi(find(expression))
+		if err != nil {
+			t.Fatalf("%s is not in the dump:\n%s", expression, out)
+		}
+		return n
+	}
+	v := Verified{UUID: find(`^UUID:\s+(\S+)`), Version: number(`^Version:\s+(\d+)`)}
+	if v.Version == 1 {
+		v.Cipher = find(`^Cipher name:\s+(\S+)`) + "-" + find(`^Cipher mode:\s+(\S+)`)
+		v.SectorSize, v.Offset, v.KeySize = 512, uint64(number(`^Payload offset:\s+(\d+)`))*512, number(`^MK bits:\s+(\d+)`)/8
+	} else {
+		v.Cipher = find(`^\s+cipher: (\S+)`)
+		v.SectorSize, v.Offset = uint64(number(`^\s+sector: (\d+)`)), uint64(number(`^\s+offset: (\d+)`))
+		v.KeySize = number(`^\s+Key:\s+(\d+) bits`) / 8
+	}
+	v.Length = imageSize - v.Offset
+	return v
+}
+
+func TestVolumesOpenAsCryptsetupMadeThem(t *testing.T) {
+	for _, row := range []struct {
+		name, options string
+		notLuksGo     bool // what luks.go cannot open
+	}{
+		{name: "LUKS1", options: "--type luks1 " + cheap},
+		{name: "LUKS1 with sha1 and a key of 256 bits", options: "--type luks1 --hash sha1 --key-size 256 " + cheap},
+		{name: "LUKS1 with cbc-essiv", options: "--type luks1 --cipher aes-cbc-essiv:sha256 --key-size 256 " + cheap, notLuksGo: true},
+		{name: "LUKS1 with cbc-plain", options: "--type luks1 --cipher aes-cbc-plain --key-size 128 " + cheap, notLuksGo: true},
+		{name: "LUKS1 with ripemd160", options: "--type luks1 --hash ripemd160 " + cheap},
+		{name: "LUKS1 with a detached header", options: "--type luks1 --header " + cheap},
+		{name: "LUKS2 with argon2id", options: "--type luks2 --pbkdf argon2id " + costs},
+		{name: "LUKS2 with argon2i", options: "--type luks2 --pbkdf argon2i " + costs},
+		{name: "LUKS2 with argon2id of one thread", options: "--type luks2 --pbkdf argon2id --pbkdf-parallel 1 " + costs},
+		{name: "LUKS2 with pbkdf2", options: "--type luks2 " + cheap},
+		{name: "LUKS2 with sha512", options: "--type luks2 --hash sha512 " + cheap},
+		{name: "LUKS2 with blake2b", options: "--type luks2 --hash blake2b-512 " + cheap},
+		{name: "LUKS2 with sha3", options: "--type luks2 --hash sha3-256 " + cheap},
+		{name: "LUKS2 with sectors of 512 bytes", options: "--type luks2 --sector-size 512 " + cheap},
+		{name: "LUKS2 with sectors of 4096 bytes", options: "--type luks2 --sector-size 4096 " + cheap},
+		{name: "LUKS2 with a larger header", options: "--type luks2 --luks2-metadata-size 65536 --luks2-keyslots-size 1m " + cheap},
+		{name: "LUKS2 with a detached header", options: "--type luks2 --header " + cheap},
+		{name: "LUKS2 with a detached header and an offset", options: "--type luks2 --offset 4096 --header " + cheap},
+		{name: "LUKS2 with a cbc volume", options: "--type luks2 --cipher aes-cbc-essiv:sha256 --key-size 256 " + cheap, notLuksGo: true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			img := format(t, row.options)
+			got, err := img.verify(t, first)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(img.dumped(t), got); diff != "" {
+				t.Errorf("-cryptsetup +ours:\n%s", diff)
+			}
+			h, err := readHeader(headerSource{at: img.open(t), detached: img.header != "", dataSize: imageSize})
+			if err != nil {
+				t.Fatal(err)
+			}
+			found, err := h.unlock(t.Context(), img.open(t), keys(t, first), newMemory(1<<20))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer found.volumeKey.Destroy()
+			volumeKey := img.volumeKey(t)
+			if !bytes.Equal(found.volumeKey.Bytes(), volumeKey) {
+				t.Error("cryptsetup has another volume key")
+			}
+			if !row.notLuksGo {
+				img.luksGo(t, found.slot, volumeKey)
+			}
+			if _, err := img.verify(t, wrong); err == nil {
+				t.Error("a wrong key opens it")
+			}
+		})
+	}
+}
+
+func TestALUKS1HeaderThatWasConvertedOpens(t *testing.T) {
+	img := format(t, "--type luks1 "+cheap)
+	cryptsetup(t, "", "convert", "--type", "luks2", img.path)
+	got, err := img.verify(t, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(img.dumped(t), got); diff != "" {
+		t.Errorf("-cryptsetup +ours:\n%s", diff)
+	}
+}
+
+func TestKeysAreTriedInOrderOnEverySlot(t *testing.T) {
+	img := format(t, "--type luks2 "+cheap)
+	img.addKey(t, "--key-slot 5 --pbkdf argon2id "+costs)
+	for _, row := range []struct {
+		keys      []string
+		slot, key int
+	}{
+		{[]string{first}, 0, 0},
+		{[]string{second}, 5, 0},
+		{[]string{second, first}, 5, 0}, // the newest wins, whatever the order of the slots
+		{[]string{wrong, second}, 5, 1},
+	} {
+		got, err := img.verify(t, row.keys...)
+		if err != nil || got.Slot != row.slot || got.Key != row.key {
+			t.Errorf("%d keys: slot %d, key %d, %v; want slot %d, key %d", len(row.keys), got.Slot, got.Key, err, row.slot, row.key)
+		}
+	}
+	_, err := img.verify(t, wrong, "x")
+	want := &NoMatchingKeyError{Keys: 2, Slots: []*SlotError{{0, 0, ErrWrongKey}, {5, 0, ErrWrongKey}, {0, 1, ErrWrongKey}, {5, 1, ErrWrongKey}}}
+	if diff := cmp.Diff(fmt.Sprintf("%#v", failureOf(want)), fmt.Sprintf("%#v", failureOf(err))); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if want := "no key matches: 2 keys tried on slot 0, 5"; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
+func TestSlotsOfNoPriorityAreLeftAloneAndPreferredOnesComeFirst(t *testing.T) {
+	img := format(t, "--type luks2 "+cheap)
+	img.addKey(t, "--key-slot 7 "+cheap)
+	cryptsetup(t, "", "config", "--key-slot", "7", "--priority", "prefer", img.path)
+	h, err := readHeader(headerSource{at: img.open(t), dataSize: imageSize})
+	if err != nil || len(h.slots) != 2 || h.slots[0].number != 7 {
+		t.Errorf("got %+v, %v", h, err)
+	}
+	cryptsetup(t, "", "config", "--key-slot", "7", "--priority", "ignore", img.path)
+	if _, err := img.verify(t, second); err == nil {
+		t.Error("a slot that is to be ignored was opened")
+	}
+}
+
+func TestPersistentFlagsBecomeThoseOfTheKernel(t *testing.T) {
+	got := persistentFlags([]string{"allow-discards", "no-read-workqueue", "from-the-future", "allow-discards"})
+	if diff := cmp.Diff([]string{"allow_discards", "no_read_workqueue"}, got); diff != "" {
+		t.Error(diff)
+	}
+}

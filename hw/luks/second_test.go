@@ -1,0 +1,218 @@
+package luks
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// damage overwrites a stretch of an image's header.
+func (img image) damage(t *testing.T, offset int64, content []byte) {
+	t.Helper()
+	file, err := os.OpenFile(img.at(), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteAt(content, offset); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func nothingForeign(io.ReaderAt) (string, error) { return "", nil }
+
+func TestTheSecondHeaderOpensAVolumeWhoseFirstIsDamaged(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		offset int64
+		with   []byte
+	}{
+		{"in its JSON", 5000, []byte("x")},
+		{"in its binary part", 20, []byte{9}},
+		{"in its version", 7, []byte{9}},
+		{"in its size", 8, bytes.Repeat([]byte{0xff}, 8)},
+		{"altogether", 0, make([]byte, binarySize)},
+	} {
+		for _, size := range []string{"16384", "65536"} {
+			t.Run(row.name+", headers of "+size, func(t *testing.T) {
+				img := format(t, "--type luks2 --luks2-metadata-size "+size+" "+cheap)
+				before, err := img.verify(t, first)
+				if err != nil || before.Secondary {
+					t.Fatal(before, err)
+				}
+				img.damage(t, row.offset, row.with)
+				after, err := Verify(t.Context(), VerifyRequest{
+					Header: img.open(t), DataSize: imageSize, Keys: keys(t, first), Foreign: nothingForeign,
+				})
+				before.Secondary = true
+				if err != nil || after != before {
+					t.Errorf("got %+v, %v, want %+v", after, err, before)
+				}
+			})
+		}
+	}
+}
+
+// mkfs leaves a second header behind where it happens not to write: that is no volume any more.
+func TestTheSecondHeaderOfADeviceThatServesAnotherPurposeIsNotUsed(t *testing.T) {
+	raw := capture(t, "luks2.img")
+	clear(raw[:binarySize])
+	for _, row := range []struct {
+		name    string
+		foreign func(io.ReaderAt) (string, error)
+		code    string
+		want    string
+	}{
+		{"a file system is there", func(io.ReaderAt) (string, error) { return "an ext4 file system", nil }, "luks-not-luks", "an ext4 file system"},
+		{"nobody looked", nil, "luks-damaged", "the second at byte 16384 is intact"},
+		{"it cannot be told", func(io.ReaderAt) (string, error) { return "", io.ErrNoProgress }, "luks-damaged", "cannot be told"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			_, err := readHeader(headerSource{at: bytes.NewReader(raw), dataSize: imageSize, foreign: row.foreign})
+			coded, ok := err.(interface{ Code() string })
+			if !ok || coded.Code() != row.code || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestTheNewerOfTwoGoodHeadersCounts(t *testing.T) {
+	for _, row := range []struct {
+		name      string
+		sequence  uint64
+		uuid      string
+		secondary bool
+	}{
+		{"an older second", 1, "", false},
+		{"a newer second, after a power cut between two writes", 1 << 40, "", true},
+		{"a newer second of another volume", 1 << 40, "00000000-0000-4000-8000-000000000000", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			raw := capture(t, "luks2.img")
+			binary.BigEndian.PutUint64(raw[16384+16:], row.sequence)
+			copy(raw[16384+168:], row.uuid)
+			reseal(raw, 16384)
+			h, err := parse(raw)
+			if err != nil || h.Secondary != row.secondary {
+				t.Errorf("got %+v, %v", h, err)
+			}
+		})
+	}
+}
+
+// failing is a device with a bad sector.
+type failing struct {
+	io.ReaderAt
+	from, to int64
+}
+
+func (f failing) ReadAt(b []byte, at int64) (int, error) {
+	if at < f.to && at+int64(len(b)) > f.from {
+		return 0, syscall.EIO
+	}
+	return f.ReaderAt.ReadAt(b, at)
+}
+
+func TestABadSectorIsNotTakenForAnEmptyDevice(t *testing.T) {
+	raw := capture(t, "luks2.img")
+	source := headerSource{at: failing{bytes.NewReader(raw), 0, 512}, dataSize: imageSize, foreign: nothingForeign}
+	if h, err := readHeader(source); err != nil || !h.Secondary {
+		t.Errorf("with a second header: got %+v, %v", h, err)
+	}
+	source.at = failing{bytes.NewReader(raw[:16384]), 0, 512}
+	if _, err := readHeader(source); !errors.Is(err, syscall.EIO) {
+		t.Errorf("without: got %v", err)
+	}
+}
+
+func TestAVolumeThatIsCutOffIsRefused(t *testing.T) {
+	img := format(t, "--type luks2 "+cheap)
+	for _, row := range []struct {
+		size int64 // smaller and smaller
+		want string
+	}{
+		{16 << 20, "begins at byte 16777216"},
+		{40 << 10, "begins at byte 16777216"}, // both headers and no slots
+		{20 << 10, "begins at byte 16777216"},
+		{100, "cut off after 100 bytes"},
+	} {
+		size, want := row.size, row.want
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			if err := os.Truncate(img.path, size); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Verify(t.Context(), VerifyRequest{Header: img.open(t), DataSize: uint64(size), Keys: keys(t, first)})
+			if _, ok := errors.AsType[*DamagedError](err); !ok || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %s", err, want)
+			}
+		})
+	}
+}
+
+func TestADetachedHeaderWithoutItsSlotsIsRefused(t *testing.T) {
+	img := format(t, "--type luks2 --header "+cheap)
+	if err := os.Truncate(img.header, 64<<10); err != nil {
+		t.Fatal(err)
+	}
+	_, err := img.verify(t, first)
+	if _, ok := errors.AsType[*DamagedError](err); !ok || !strings.Contains(err.Error(), "the area of the slot: it is cut off") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Whatever the bytes: no panic, memory in proportion, and a header that is accepted is within its bounds.
+func FuzzHeader(f *testing.F) {
+	for _, name := range []string{"luks1.img", "luks2.img"} {
+		f.Add(capture(f, name), false)
+	}
+	f.Add(bothCopies(`"offset":"32768"`, `"offset":"18446744073709551104"`)(capture(f, "luks2.img")), true)
+	f.Add(bothCopies(`"size":"dynamic"`, `"size":"4096"`)(capture(f, "luks2.img")), true)
+	f.Fuzz(func(t *testing.T, raw []byte, detached bool) {
+		if len(raw) > 64<<10 {
+			return
+		}
+		for _, sealed := range []bool{false, true} { // else no change of the JSON would ever be looked at
+			if sealed && len(raw) >= binarySize {
+				reseal(raw, 0)
+				if size := binary.BigEndian.Uint64(raw[8:]); size < uint64(len(raw)-binarySize) {
+					reseal(raw, int(size))
+				}
+			}
+			source := headerSource{at: bytes.NewReader(raw), dataSize: imageSize, detached: detached, foreign: nothingForeign}
+			h, err := readHeader(source)
+			if err != nil {
+				continue
+			}
+			if h.Length == 0 || h.Offset+h.Length > imageSize/SectorSize || checkCipher(h.Cipher) != nil || !validUUID(h.UUID) {
+				t.Fatalf("accepted: %+v", h)
+			}
+			for _, s := range h.slots {
+				if s.err == nil && (s.area.size > maxKeySize*stripes || s.keySize > maxKeySize || len(s.digest.want) < 20) {
+					t.Fatalf("accepted: %+v", s)
+				}
+			}
+		}
+	})
+}
+
+func FuzzJSON(f *testing.F) {
+	raw := capture(f, "luks2.img")
+	text, _, _ := bytes.Cut(raw[binarySize:16384], []byte{0})
+	f.Add(text)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if len(text) >= 16384-binarySize {
+			return
+		}
+		area := make([]byte, 16384-binarySize)
+		copy(area, text)
+		h := &Header{Version: 2}
+		_ = h.fromJSON(area, 16384, headerSource{dataSize: imageSize})
+	})
+}
