@@ -1,15 +1,17 @@
 package step
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"initd/boot/appliance"
+	"initd/boot/engine"
 	"initd/boot/plan"
 )
 
-// serviceSpec is the Spec of a unit of kind service.
-type serviceSpec struct {
+// ServiceSpec is the Spec of a unit of kind service.
+type ServiceSpec struct {
 	Name      string            `json:"name"`
 	Command   []string          `json:"command"`
 	User      string            `json:"user,omitempty"`
@@ -20,6 +22,17 @@ type serviceSpec struct {
 	Restart   string            `json:"restart"`
 	Signal    string            `json:"signal"`
 	Timeout   plan.Duration     `json:"timeout"`
+}
+
+// Services starts and watches services; their parent is PID 1.
+type Services interface {
+	// Check tells whether the service runs as s says.
+	Check(s ServiceSpec) engine.Checked
+	// Start starts it and returns once it is ready; waiting hears what is
+	// still missing. A service that runs already is only waited for.
+	Start(ctx context.Context, s ServiceSpec, waiting func(string)) error
+	// Stop ends it and what it left in its cgroup.
+	Stop(ctx context.Context, name string) error
 }
 
 func serviceStep() Step {
@@ -34,7 +47,7 @@ func serviceStep() Step {
 func expandServices(x *plan.Expansion) {
 	for i, v := range x.Appliance.Services {
 		at := fmt.Sprintf("services[%d]", i)
-		s := serviceSpec{
+		s := ServiceSpec{
 			Name: v.Name, Command: v.Command, User: v.User, Group: v.Group, Env: v.Env, Directory: v.Directory,
 			Ready: v.Ready, Restart: v.Restart, Signal: v.Stop.Signal, Timeout: plan.Duration(v.Stop.Timeout.Or(10 * time.Second)),
 		}
@@ -79,4 +92,34 @@ func expandServices(x *plan.Expansion) {
 		}
 		x.Add(at, u, s)
 	}
+}
+
+// serviceAction starts services.
+type serviceAction struct{ deps *Deps }
+
+func newServiceAction(d *Deps) engine.Action { return &serviceAction{deps: d} }
+
+func (a *serviceAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, error) {
+	s, err := spec[ServiceSpec](u)
+	if err != nil {
+		return engine.Checked{}, err
+	}
+	return a.deps.Services.Check(s), nil
+}
+
+func (a *serviceAction) Apply(ctx context.Context, u *plan.Unit, progress func(engine.Progress)) error {
+	s, err := spec[ServiceSpec](u)
+	if err != nil {
+		return err
+	}
+	return a.deps.Services.Start(ctx, s, func(why string) { progress(engine.Progress{Waiting: why, Object: s.Command[0]}) })
+}
+
+// Rollback stops what a failed start left running.
+func (a *serviceAction) Rollback(ctx context.Context, u *plan.Unit) error {
+	s, err := spec[ServiceSpec](u)
+	if err != nil {
+		return err
+	}
+	return a.deps.Services.Stop(ctx, s.Name)
 }

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"initd/boot/appliance"
+	"initd/boot/plan"
+	"initd/boot/step"
+)
+
+// chosen is the plan that a boot runs, and what the reader of its report must
+// know before anything else.
+type chosen struct {
+	plan    *plan.Plan
+	config  string // folder that relative paths start from
+	notices []string
+	current bool // it is what the files say: worth keeping once it was ready
+}
+
+// choosePlan never fails: a file that does not load must not keep a machine
+// from booting. In order: the file on the state disk with its layers, else the
+// image's with them; the last plan that reached ready; the image's file alone;
+// a plan with nothing in it, so that network, prompt and commands are there.
+func choosePlan(file string, state step.StateFiles, facts plan.Facts) chosen {
+	c := chosen{config: filepath.Dir(file)}
+	for _, p := range state.Problems {
+		c.notices = append(c.notices, "state disk: "+p)
+	}
+	sources, err := bootSources(file, state)
+	if err == nil {
+		c.plan, err = compileSources(sources, facts)
+	}
+	if err == nil {
+		c.current = true
+		return c
+	}
+	bad := firstProblems(err)
+	if state.LastGood != nil {
+		c.plan = state.LastGood
+		c.notices = append([]string{fmt.Sprintf("the last good plan is used, kept at %s: %s", state.Kept.UTC().Format("2006-01-02 15:04:05 UTC"), bad)}, c.notices...)
+		return c
+	}
+	if own, err := appliance.ReadSources(file); err == nil {
+		if p, err := compileSources(own, facts); err == nil {
+			c.plan = p
+			c.notices = append([]string{"the image's own file is used, without the state disk's: " + bad}, c.notices...)
+			return c
+		}
+	}
+	c.plan = emptyPlan()
+	c.notices = append([]string{"no plan: " + bad}, c.notices...)
+	return c
+}
+
+func bootSources(file string, state step.StateFiles) ([]appliance.Source, error) {
+	if state.Own {
+		return state.Sources, nil
+	}
+	own, err := appliance.ReadSources(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no appliance file: neither %s nor one on the state disk", file)
+	}
+	return append(own, state.Sources...), err
+}
+
+func compileSources(list []appliance.Source, facts plan.Facts) (*plan.Plan, error) {
+	a, err := appliance.Parse(list)
+	if err != nil {
+		return nil, err
+	}
+	return plan.Compile(a, facts, step.Kinds())
+}
+
+// firstProblems is the first line of what is wrong, and how many there are.
+func firstProblems(err error) string {
+	var list *appliance.Problems
+	if !errors.As(err, &list) || len(list.List) == 0 {
+		return strings.SplitN(err.Error(), "\n", 2)[0]
+	}
+	s := list.List[0].String()
+	if n := len(list.List) - 1; n > 0 {
+		s += fmt.Sprintf(" (and %d more; initd check shows all)", n)
+	}
+	return s
+}
+
+// emptyPlan has nothing but ready.
+func emptyPlan() *plan.Plan {
+	a := &appliance.Appliance{Name: "appliance"}
+	p, err := plan.Compile(a, plan.Facts{}, nil)
+	if err != nil {
+		panic("an empty plan does not compile: " + err.Error())
+	}
+	return p
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"initd/boot/step"
+	"initd/hw/kmod"
+	"initd/initd/child"
+	"initd/shutdown"
+)
+
+// childCommand is the child's side of initd/child; people never call it.
+func childCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "child NAME",
+		Short:  "Run one function for the orchestrator",
+		Hidden: true,
+		Args:   exactly(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if code := child.Main(args[0], childFuncs(), c.ErrOrStderr()); code != 0 {
+				return exitCode(code)
+			}
+			return nil
+		},
+	}
+}
+
+// childFuncs are the kinds' functions and the way down's.
+func childFuncs() map[string]step.ChildFunc {
+	m := step.ChildFuncs()
+	m["teardown"] = func(ctx context.Context, in *step.ChildInput) (any, error) {
+		var j shutdown.Job
+		if err := json.Unmarshal(in.Params, &j); err != nil {
+			return nil, fmt.Errorf("read parameters: %w", err)
+		}
+		return nil, shutdown.Do(ctx, j)
+	}
+	return m
+}
+
+// modprobe is initd by that name: the kernel's own requests for modules.
+func modprobe(args []string, stdout, stderr io.Writer) int {
+	return kmod.Modprobe(args, stdout, stderr)
+}
