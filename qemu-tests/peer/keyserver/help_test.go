@@ -1,4 +1,4 @@
-package kmip_test
+package keyserver_test
 
 import (
 	"bytes"
