@@ -42,12 +42,37 @@ func subscribe(ctx context.Context, source Source, buffer int) (<-chan Event, er
 		return nil, fmt.Errorf("listen for device events: %w", err)
 	}
 	events := make(chan Event)
-	stop := context.AfterFunc(ctx, func() { socket.Close() })
+	send := func(event Event) bool {
+		select {
+		case events <- event:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
 	go func() {
 		defer close(events)
-		defer socket.Close()
-		defer stop()
-		receive(ctx, socket, source, events)
+		for {
+			err := receive(ctx, socket, source, send)
+			if ctx.Err() != nil {
+				return
+			}
+			// Once a socket has overflowed the kernel drops every further message for it, without another ENOBUFS, until a
+			// read has emptied its queue (NETLINK_S_CONGESTED, net/netlink/af_netlink.c); and if the reader was just then
+			// emptying it, the mark stays for ever [measured: with a small buffer, once in a few runs]. A new socket has
+			// neither trouble. What was queued in the old one the consumer is about to enumerate.
+			if errors.Is(err, errOverflow) {
+				socket, err = listen(source, buffer)
+			}
+			if err != nil {
+				send(Event{Action: Failed, Err: fmt.Errorf("receive device events: %w", err)})
+				return
+			}
+			if !send(Event{Action: Overflow}) {
+				socket.Close()
+				return
+			}
+		}
 	}()
 	return events, nil
 }
@@ -72,23 +97,25 @@ func listen(source Source, buffer int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "uevent"), nil
 }
 
-func receive(ctx context.Context, socket *os.File, source Source, events chan<- Event) {
-	send := func(event Event) bool {
-		select {
-		case events <- event:
-			return true
-		case <-ctx.Done():
-			return false
-		}
-	}
+// errOverflow ends receive where events were lost: too many, or one that is too long.
+var errOverflow = errors.New("events were lost")
+
+// receive sends what comes until ctx ends or the socket fails, and closes the socket.
+func receive(ctx context.Context, socket *os.File, source Source, send func(Event) bool) error {
+	stop := context.AfterFunc(ctx, func() { socket.Close() })
+	defer socket.Close()
+	defer stop()
 	conn, err := socket.SyscallConn()
 	if err != nil {
-		send(Event{Action: Failed, Err: err})
-		return
+		return err
+	}
+	parse := ParseKernel
+	if source == Udev {
+		parse = ParseUdev
 	}
 	message := make([]byte, maxMessage)
 	control := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
-	for ctx.Err() == nil {
+	for {
 		var n int
 		var trusted bool
 		var received error
@@ -96,51 +123,20 @@ func receive(ctx context.Context, socket *os.File, source Source, events chan<- 
 			n, trusted, received = receiveOne(int(fd), source, message, control)
 			return !errors.Is(received, unix.EAGAIN)
 		})
-		if ctx.Err() != nil {
-			return
-		}
 		switch {
 		case waited != nil:
-			send(Event{Action: Failed, Err: fmt.Errorf("wait for device events: %w", waited)})
-			return
+			return waited
 		case errors.Is(received, unix.EINTR):
 			continue
 		case errors.Is(received, unix.ENOBUFS), errors.Is(received, unix.EMSGSIZE):
-			if conn.Read(func(fd uintptr) bool { drain(int(fd), message); return true }) != nil {
-				return
-			}
-			if !send(Event{Action: Overflow}) {
-				return
-			}
-			continue
+			return errOverflow
 		case received != nil:
-			send(Event{Action: Failed, Err: fmt.Errorf("receive device events: %w", received)})
-			return
+			return received
 		case !trusted:
 			continue
 		}
-		parse := ParseKernel
-		if source == Udev {
-			parse = ParseUdev
-		}
-		event, err := parse(message[:n])
-		if err != nil {
-			continue
-		}
-		if !send(event) {
-			return
-		}
-	}
-}
-
-// drain empties the queue after an overflow. Once a socket has overflowed the kernel drops every further message for it,
-// without another ENOBUFS, until its queue has been empty (NETLINK_S_CONGESTED, net/netlink/af_netlink.c): a consumer
-// that enumerated before that would miss what happened in between. What is thrown away here it is about to enumerate.
-func drain(fd int, message []byte) {
-	for {
-		_, _, err := unix.Recvfrom(fd, message, unix.MSG_DONTWAIT)
-		if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS) {
-			return
+		if event, err := parse(message[:n]); err == nil && !send(event) {
+			return ctx.Err()
 		}
 	}
 }
