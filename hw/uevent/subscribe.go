@@ -58,9 +58,9 @@ func subscribe(ctx context.Context, source Source, buffer int) (<-chan Event, er
 				return
 			}
 			// Once a socket has overflowed the kernel drops every further message for it, without another ENOBUFS, until a
-			// read has emptied its queue (NETLINK_S_CONGESTED, net/netlink/af_netlink.c); and if the reader was just then
-			// emptying it, the mark stays for ever [measured: with a small buffer, once in a few runs]. A new socket has
-			// neither trouble. What was queued in the old one the consumer is about to enumerate.
+			// read has emptied its queue (NETLINK_S_CONGESTED, net/netlink/af_netlink.c); and nothing keeps the sender from
+			// setting that mark just after the last such read. A new socket has neither trouble. What was queued in the old
+			// one the consumer is about to enumerate.
 			if errors.Is(err, errOverflow) {
 				socket, err = listen(source, buffer)
 			}

@@ -77,8 +77,12 @@ func TestAFullBufferIsReported(t *testing.T) {
 	if seen >= 300 {
 		t.Errorf("%d of 300 events and an overflow", seen)
 	}
+	// The burst may have filled the new socket too, before anybody read of the first overflow.
 	trigger(t, "remove")
 	for event := next(t, events); event.Action != Remove; event = next(t, events) {
+		if event.Action == Overflow {
+			trigger(t, "remove")
+		}
 	}
 }
 
