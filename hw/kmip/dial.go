@@ -153,7 +153,7 @@ func (t *transport) open(ctx context.Context, e *endpoint, address string) (*ses
 	cancel()
 	if err != nil {
 		err := classify(err, e.id, time.Now())
-		if err.Code == CodeTimeout { // nothing came back at all, not even a refusal
+		if err.Code == CodeTimeout && ctx.Err() == nil { // nothing came back at all, not even a refusal
 			err = &Error{Code: CodeDial, Cause: fmt.Errorf("no answer to the dial within %s", limit), Retryable: true}
 		}
 		return nil, err

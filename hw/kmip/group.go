@@ -2,6 +2,7 @@ package kmip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -115,13 +116,14 @@ func (g *group) reach(ctx context.Context, endpoints []*endpoint) *session {
 func (g *group) note(ctx context.Context, order []*endpoint, errs []error) {
 	for i, err := range errs {
 		e := order[i]
-		if ctx.Err() != nil {
-			if g.last[e.server.Name] == nil {
-				g.last[e.server.Name] = e.fail(e.server.Address, &Error{Code: CodeTimeout, Cause: fmt.Errorf("no answer before the time was over (%w)", ctx.Err()), Retryable: true})
+		failure := classify(err, e.id, time.Now())
+		if ctx.Err() != nil && (failure.Code == CodeTimeout || failure.Code == CodeCancelled) {
+			if g.last[e.server.Name] != nil {
+				continue
 			}
-			continue
+			failure = &Error{Code: CodeTimeout, Cause: errors.New("no answer before the time was over"), Retryable: true}
 		}
-		g.last[e.server.Name] = e.fail(e.server.Address, classify(err, e.id, time.Now()))
+		g.last[e.server.Name] = e.fail(e.server.Address, failure)
 	}
 }
 
