@@ -1,0 +1,599 @@
+//go:build guest
+
+package luks
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anatol/devmapper.go"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"initd/hw/dm"
+)
+
+// These tests need the modules dm_crypt, xts, cbc, essiv, twofish_generic, loop and the programs cryptsetup and dmsetup.
+// Devices are loop devices over files, so that each test has as many as it wants.
+
+// attach makes a block device of a file.
+func attach(t *testing.T, path string) *os.File {
+	t.Helper()
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatalf("load the module loop: %v", err)
+	}
+	defer control.Close()
+	number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", number), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := unix.IoctlSetInt(int(device.Fd()), unix.LOOP_SET_FD, int(file.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(unix.IoctlSetInt(int(device.Fd()), unix.LOOP_CLR_FD, 0), device.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return device
+}
+
+// openRequest is what the open role is told: positions in its files.
+type openRequest struct {
+	Name               string
+	Data, Header       int // Header -1: none
+	Keys               []int
+	ReadOnly, Discards bool
+}
+
+type openAnswer struct {
+	Params Params
+	Error  string
+}
+
+// playOpenGuest is what the open child of a real program does; then it waits, to be looked at.
+func playOpen() error {
+	var requests []openRequest
+	input := json.NewDecoder(os.Stdin)
+	if err := input.Decode(&requests); err != nil {
+		return err
+	}
+	files := inherited()
+	var volumes []Volume
+	for _, r := range requests {
+		v := Volume{Name: r.Name, Data: files[r.Data], ReadOnly: r.ReadOnly, Discards: r.Discards}
+		if r.Header >= 0 {
+			v.Header = files[r.Header]
+		}
+		for _, key := range r.Keys {
+			v.Keys = append(v.Keys, files[key])
+		}
+		volumes = append(volumes, v)
+	}
+	outcomes, err := OpenBatch(context.Background(), volumes, 0, deriver)
+	if err != nil {
+		return err
+	}
+	answers := make([]openAnswer, len(outcomes))
+	for i, o := range outcomes {
+		answers[i].Params = o.Params
+		if o.Err != nil {
+			answers[i].Error = o.Err.Error()
+		}
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(answers); err != nil {
+		return err
+	}
+	var more json.RawMessage
+	_ = input.Decode(&more) // until its parent closes the pipe
+	return nil
+}
+
+// openAll runs the open role for volumes and lets look inspect the process before it ends.
+func openAll(t *testing.T, volumes []Volume, look func(pid int)) []openAnswer {
+	t.Helper()
+	var files []*os.File
+	put := func(file *os.File) int { files = append(files, file); return len(files) - 1 }
+	var requests []openRequest
+	for _, v := range volumes {
+		r := openRequest{Name: v.Name, Data: put(v.Data), Header: -1, ReadOnly: v.ReadOnly, Discards: v.Discards}
+		if v.Header != nil {
+			r.Header = put(v.Header)
+		}
+		for _, key := range v.Keys {
+			r.Keys = append(r.Keys, put(key))
+		}
+		requests = append(requests, r)
+	}
+	cmd := roleCommand(t.Context(), "open", files)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.NewEncoder(stdin).Encode(requests); err != nil {
+		t.Fatal(err)
+	}
+	var answers []openAnswer
+	decodeErr := json.NewDecoder(stdout).Decode(&answers)
+	if look != nil && decodeErr == nil {
+		look(cmd.Process.Pid)
+	}
+	_ = stdin.Close()
+	if err := errors.Join(decodeErr, cmd.Wait()); err != nil {
+		t.Fatalf("%v: %s", err, &stderr)
+	}
+	for _, v := range volumes {
+		t.Cleanup(func() {
+			if err := Close(context.Background(), v.Name); err != nil && !errors.Is(err, dm.ErrNotFound) {
+				t.Error(err)
+			}
+		})
+	}
+	return answers
+}
+
+// copies counts how often pattern is in the writable memory of another process.
+func copies(t *testing.T, pid int, pattern []byte) int {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	count, chunk := 0, make([]byte, 1<<20)
+	for line := range strings.SplitSeq(string(maps), "\n") {
+		var from, to int64
+		var mode string
+		if n, _ := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); n != 3 || !strings.HasPrefix(mode, "rw") { // constants do not count
+			continue
+		}
+		for at := from; at < to; at += int64(len(chunk) / 2) { // halves overlap, so that nothing hides on an edge
+			n, _ := mem.ReadAt(chunk[:min(int64(len(chunk)), to-at)], at)
+			count += bytes.Count(chunk[:n], pattern)
+		}
+	}
+	return count
+}
+
+// pattern is what a volume is filled with at its start and near its end.
+func pattern(seed string) []byte {
+	out := make([]byte, 0, 64<<10)
+	for i := 0; len(out) < 64<<10; i++ {
+		sum := sha256.Sum256(fmt.Append(nil, seed, i))
+		out = append(out, sum[:]...)
+	}
+	return out
+}
+
+func places(length uint64) []int64 { return []int64{0, 1 << 20, int64(length) - 64<<10} }
+
+func write(t *testing.T, name string, length uint64, seed string) {
+	t.Helper()
+	device, err := os.OpenFile(dm.Node(name), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	for i, at := range places(length) {
+		if _, err := device.WriteAt(pattern(seed+strconv.Itoa(i)), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := device.Sync(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func holds(t *testing.T, name string, length uint64, seed string) bool {
+	t.Helper()
+	device, err := os.Open(dm.Node(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	for i, at := range places(length) {
+		got := make([]byte, 64<<10)
+		if _, err := device.ReadAt(got, at); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, pattern(seed+strconv.Itoa(i))) {
+			return false
+		}
+	}
+	return true
+}
+
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+var keyWord = regexp.MustCompile(`crypt (\S+) (\S+) `)
+
+// table is that of dmsetup without the word of the key, which differs from opening to opening.
+func table(t *testing.T, name string) string {
+	t.Helper()
+	return strings.TrimSpace(keyWord.ReplaceAllString(run(t, "dmsetup", "table", name), "crypt $1 KEY "))
+}
+
+// status is what cryptsetup says of a mapping, without its name and without where the key is: cryptsetup itself leaves
+// that of LUKS1 in the table.
+func status(t *testing.T, name string) string {
+	t.Helper()
+	var lines []string
+	for line := range strings.SplitSeq(run(t, "cryptsetup", "status", name), "\n") {
+		if !strings.HasPrefix(line, "/dev/mapper/") && !strings.Contains(line, "key location") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+type kind struct {
+	name, options string
+	add           string // options of a second slot
+	damage        bool   // of the first header
+	cryptsetup    string // further options to open
+	discards      bool
+	readOnly      bool
+}
+
+func kinds() []kind {
+	return []kind{
+		{name: "luks1", options: "--type luks1 " + cheap},
+		{name: "luks1-essiv", options: "--type luks1 --cipher aes-cbc-essiv:sha256 --key-size 256 " + cheap},
+		{name: "luks1-twofish", options: "--type luks1 --cipher twofish-xts-plain64 " + cheap},
+		{name: "luks1-detached", options: "--type luks1 --header " + cheap},
+		{name: "argon2id", options: "--type luks2 --pbkdf argon2id " + costs},
+		{name: "sectors-512", options: "--type luks2 --sector-size 512 " + cheap},
+		{name: "sectors-4096", options: "--type luks2 --sector-size 4096 " + cheap},
+		{name: "several-slots", options: "--type luks2 " + cheap, add: "--key-slot 4 " + cheap},
+		{name: "detached", options: "--type luks2 --header " + cheap},
+		{name: "damaged", options: "--type luks2 " + cheap, damage: true},
+		{name: "discards", options: "--type luks2 " + cheap, cryptsetup: "--allow-discards", discards: true},
+		{name: "read-only", options: "--type luks2 " + cheap, cryptsetup: "--readonly", readOnly: true},
+	}
+}
+
+// Every kind of volume: cryptsetup makes it and writes to it; one batch opens them all; what cryptsetup wrote is read,
+// the tables are equal, something else is written; and cryptsetup reads that. Nothing secret stays with open.
+func TestEveryKindOfVolumeOpensThroughTwoProcesses(t *testing.T) {
+	var volumes []Volume
+	var images []image
+	var volumeKeys [][]byte
+	var tables, statuses []string
+	for _, k := range kinds() {
+		img := format(t, k.options)
+		key := first
+		if k.add != "" {
+			img.addKey(t, k.add)
+			key = second
+		}
+		device := attach(t, img.path)
+		ref := "ref-" + k.name
+		img.path = device.Name()
+		img.reference(t, k, ref)
+		length := imageSize - img.dumped(t).Offset
+		if !k.readOnly {
+			write(t, ref, length, "by cryptsetup")
+		}
+		tables, statuses = append(tables, table(t, ref)), append(statuses, status(t, ref))
+		cryptsetup(t, "", "close", ref)
+		volumeKeys = append(volumeKeys, img.volumeKey(t))
+		if k.damage {
+			if _, err := device.WriteAt([]byte("damage"), 5000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v := Volume{Name: k.name, Data: device, Keys: sealed(t, wrong, key), Discards: k.discards, ReadOnly: k.readOnly}
+		if img.header != "" {
+			v.Header = img.open(t)
+		}
+		volumes, images = append(volumes, v), append(images, img)
+	}
+	before := keysOfRoot(t)
+
+	answers := openAll(t, volumes, func(pid int) {
+		if copies(t, pid, []byte("initd:"+images[0].dumped(t).UUID)) == 0 {
+			t.Error("not even a key's description was found in open: the search does not work")
+		}
+		for _, v := range volumeKeys {
+			if n := copies(t, pid, v); n != 0 {
+				t.Errorf("open holds %d copies of a volume key", n)
+			}
+		}
+		for _, passphrase := range []string{first, second} {
+			if n := copies(t, pid, []byte(passphrase)); n != 0 {
+				t.Errorf("open holds %d copies of a passphrase", n)
+			}
+		}
+	})
+	for i, k := range kinds() {
+		t.Run(k.name, func(t *testing.T) {
+			if answers[i].Error != "" {
+				t.Fatal(answers[i].Error)
+			}
+			p := answers[i].Params
+			if p.Secondary != k.damage || p.Key != 1 || (k.add != "") != (p.Slot == 4) {
+				t.Errorf("got %+v", p)
+			}
+			if diff := cmp.Diff(tables[i], table(t, k.name)); diff != "" {
+				t.Errorf("-cryptsetup +ours:\n%s", diff)
+			}
+			if diff := cmp.Diff(statuses[i], status(t, k.name)); diff != "" {
+				t.Errorf("-cryptsetup +ours:\n%s", diff)
+			}
+			if got, err := Check(k.name, p.UUID); err != nil || got.Answer != Same {
+				t.Errorf("check: %+v, %v", got, err)
+			}
+			if got, err := Check(k.name, "00000000-0000-4000-8000-000000000000"); err != nil || got.Answer != Different {
+				t.Errorf("check of another volume: %+v, %v", got, err)
+			}
+			length := p.Length * SectorSize
+			if k.readOnly {
+				device, err := os.OpenFile(dm.Node(k.name), os.O_WRONLY, 0)
+				if err == nil {
+					_, err = device.Write(make([]byte, 4096))
+					device.Close()
+				}
+				if err == nil {
+					t.Error("it can be written to")
+				}
+				return
+			}
+			if !holds(t, k.name, length, "by cryptsetup") {
+				t.Error("it does not hold what cryptsetup wrote")
+			}
+			write(t, k.name, length, "by us")
+			if err := Close(t.Context(), k.name); err != nil {
+				t.Fatal(err)
+			}
+			images[i].reference(t, k, "again")
+			if !holds(t, "again", length, "by us") {
+				t.Error("cryptsetup does not read what we wrote")
+			}
+			cryptsetup(t, "", "close", "again")
+		})
+	}
+	waitFor(t, "the keys to go", func() bool { return keysOfRoot(t) <= before })
+}
+
+// reference opens a volume by cryptsetup.
+func (img image) reference(t *testing.T, k kind, name string) {
+	t.Helper()
+	args := []string{"open", "--type", "luks", "--key-file", "-", img.path, name}
+	if img.header != "" {
+		args = append(args, "--header", img.header)
+	}
+	cryptsetup(t, first, append(args, strings.Fields(k.cryptsetup)...)...)
+}
+
+// keysOfRoot is how many keys the kernel holds for root, those that nobody may see included.
+func keysOfRoot(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/key-users")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		var uid, usage, keys int
+		if n, _ := fmt.Sscanf(line, "%d: %d %d/", &uid, &usage, &keys); n == 3 && uid == 0 {
+			return keys
+		}
+	}
+	t.Fatalf("root is not in\n%s", text)
+	return 0
+}
+
+// waitFor is for what the kernel does in its own time and tells nobody about.
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still waiting for %s", what)
+		}
+	}
+}
+
+// A key is seen by the thread that has the keyring and found by nobody else, and forgetting is at once.
+func TestAKeyIsForItsSessionAlone(t *testing.T) {
+	before := keysOfRoot(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		description := describe("6d6b1c5e-7c0f-4c38-9d31-0f8ab6a6a3f5")
+		if err := errors.Join(joinSession(), SessionKeyring{}.Add(description, []byte("payload"))); err != nil {
+			t.Error(err)
+			return
+		}
+		if keysOfRoot(t) != before+2 {
+			t.Errorf("%d keys, were %d", keysOfRoot(t), before)
+		}
+		visible := func() bool {
+			text, err := os.ReadFile("/proc/keys")
+			return err == nil && bytes.Contains(text, []byte(description))
+		}
+		id, err := findKey(description)
+		if err != nil || !visible() {
+			t.Errorf("its own thread does not have it: %v", err)
+		}
+		if n, err := unix.KeyctlBuffer(unix.KEYCTL_READ, id, make([]byte, 64), 0); err == nil {
+			t.Errorf("%d bytes of it were read", n)
+		}
+		others := make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			_, err := findKey(description)
+			others <- err
+		}()
+		if err := <-others; err == nil {
+			t.Error("another thread found it")
+		}
+		if err := forget(id); err != nil {
+			t.Error(err)
+		}
+		if _, err := findKey(description); err == nil || visible() {
+			t.Error("it is there after it was forgotten")
+		}
+		if err := leaveSession(); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-done
+	// The keyring itself may stay: a goroutine that ran on the main thread cannot end it.
+	waitFor(t, "the key to go", func() bool { return keysOfRoot(t) <= before+1 })
+}
+
+func TestACrashOfDeriveCostsOneVolume(t *testing.T) {
+	var volumes []Volume
+	for _, name := range []string{"before", crashes, "after"} {
+		volumes = append(volumes, Volume{Name: name, Data: attach(t, format(t, "--type luks2 "+cheap).path), Keys: sealed(t, first)})
+	}
+	answers := openAll(t, volumes, nil)
+	if answers[0].Error != "" || answers[2].Error != "" || !strings.Contains(answers[1].Error, "exit status 2") {
+		t.Errorf("got %+v", answers)
+	}
+	if got, err := Check(crashes, ""); err != nil || got.Answer != Absent {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestAMappingThatWasBegunIsCompletedAndAnothersIsLeftAlone(t *testing.T) {
+	img := format(t, "--type luks2 "+cheap)
+	device := attach(t, img.path)
+	uuid := img.dumped(t).UUID
+	volume := Volume{Name: "begun", Data: device, Keys: sealed(t, first)}
+	if err := dm.Create("begun", dmUUID("LUKS2", uuid, "begun")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Check("begun", uuid); err != nil || got.Answer != Partial {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for range 2 { // the second time it is there
+		if answers := openAll(t, []Volume{volume}, nil); answers[0].Error != "" {
+			t.Error(answers[0].Error)
+		}
+	}
+	if got, err := Check("begun", uuid); err != nil || got.Answer != Same {
+		t.Errorf("got %+v, %v", got, err)
+	}
+
+	volume.Name = "taken"
+	if err := errors.Join(dm.Create("taken", "LVM-x"), dm.Load("taken", false, devmapper.ErrorTable{Length: 512 * 8}), dm.Resume(t.Context(), "taken")); err != nil {
+		t.Fatal(err)
+	}
+	answers := openAll(t, []Volume{volume}, nil)
+	if !strings.HasSuffix(answers[0].Error, `: /dev/mapper/taken: the name is taken by a device that is not encrypted (UUID "LVM-x")`) {
+		t.Errorf("got %s", answers[0].Error)
+	}
+	if info, err := dm.Stat("taken"); err != nil || info.UUID != "LVM-x" {
+		t.Errorf("got %+v, %v", info, err)
+	}
+}
+
+// A device in exclusive use, as by a mount, cannot be mapped; nothing is left of the attempt.
+func TestABusyDeviceIsNamedAndNothingIsLeft(t *testing.T) {
+	device := attach(t, format(t, "--type luks2 "+cheap).path)
+	exclusive, err := os.OpenFile(device.Name(), os.O_RDWR|unix.O_EXCL, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exclusive.Close()
+	answers := openAll(t, []Volume{{Name: "busy", Data: device, Keys: sealed(t, first)}}, nil)
+	if !strings.HasSuffix(answers[0].Error, "dm: load the table of busy: device is busy") {
+		t.Errorf("got %q", answers[0].Error)
+	}
+	if got, err := Check("busy", ""); err != nil || got.Answer != Absent {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestAnEphemeralKeyIsAnotherOneEachTime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "scratch")
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, imageSize)); err != nil {
+		t.Fatal(err)
+	}
+	device := attach(t, path)
+	plain := Plain{Name: "scratch", Data: device, Discards: true}
+	for round := range 2 {
+		if err := OpenPlain(t.Context(), plain, nothingForeign); err != nil {
+			t.Fatal(err)
+		}
+		if round > 0 && holds(t, "scratch", imageSize, "kept by nobody") {
+			t.Error("what was there with the last key is readable")
+		}
+		write(t, "scratch", imageSize, "kept by nobody")
+		if !holds(t, "scratch", imageSize, "kept by nobody") {
+			t.Error("it does not hold what was written")
+		}
+		if got, err := Check("scratch", ""); err != nil || got.Answer != Same {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		if want := "0 40960 crypt aes-xts-plain64 KEY 0 " + backing(t, device) + " 0 2 allow_discards sector_size:4096"; table(t, "scratch") != want {
+			t.Errorf("got %s, want %s", table(t, "scratch"), want)
+		}
+		if err := Close(t.Context(), "scratch"); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil || bytes.Contains(raw, pattern("kept by nobody0")[:512]) {
+			t.Errorf("the device holds it in the clear (%v)", err)
+		}
+	}
+	if _, err := device.WriteAt(capture(t, "luks2.img"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := errors.AsType[*SignatureError](OpenPlain(t.Context(), plain, nothingForeign)); !ok {
+		t.Error("a LUKS volume was taken for scratch")
+	}
+}
+
+func backing(t *testing.T, device *os.File) string {
+	t.Helper()
+	dev, err := blockDevice(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dev.String()
+}
