@@ -225,3 +225,48 @@ func TestAServerThatEndsInMidBatchIsReplacedByTheNext(t *testing.T) {
 		}
 	})
 }
+
+func TestACheckAsksEveryServerAndFetchesNothing(t *testing.T) {
+	eachKind(t, func(t *testing.T, kind string) {
+		w := newWorld(t)
+		a := w.serve(kind, "kms-a", keyserver.Behaviour{Vendor: "ACME"}, object(0), object(1))
+		b := w.serve(kind, "kms-b", keyserver.Behaviour{}, object(0))
+		dead := free(t)
+		cfg := kmip.Config{Servers: []kmip.Server{w.at("kms-a", a.Addr()), w.at("kms-b", b.Addr()), w.at("kms-c", dead)}}
+		report := must(kmip.Check(guard(t), cfg, named(keyName(0), keyName(1), keyName(2))))(t)
+		type seen struct {
+			Found  bool
+			Places []string
+			Codes  []kmip.Code
+		}
+		var have []seen
+		for _, k := range report.Keys {
+			s := seen{Found: k.Found}
+			for _, p := range k.Places {
+				s.Places = append(s.Places, p.Server)
+			}
+			for _, e := range k.Errors {
+				s.Codes = append(s.Codes, e.Code)
+			}
+			have = append(have, s)
+		}
+		want := []seen{
+			{true, []string{"kms-a", "kms-b"}, []kmip.Code{kmip.CodeDial}},
+			{true, []string{"kms-a"}, []kmip.Code{kmip.CodeNotFound, kmip.CodeDial}},
+			{false, nil, []kmip.Code{kmip.CodeNotFound, kmip.CodeNotFound, kmip.CodeDial}},
+		}
+		if diff := cmp.Diff(want, have); diff != "" {
+			t.Errorf("keys (-want +got):\n%s", diff)
+		}
+		if n := w.count("get"); n != 0 {
+			t.Errorf("%d keys were got", n)
+		}
+		if n := w.count("accept"); n != 2 {
+			t.Errorf("%d connections to two servers: the probe's is not used again", n)
+		}
+		if report.OK() || report.Servers[0].Vendor != "ACME" {
+			t.Errorf("report %+v", report)
+		}
+		tellsNoSecret(t, report, keyValue(0), w.client.Key)
+	})
+}
