@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"initd/boot/plan"
@@ -49,7 +50,7 @@ type Config struct {
 
 	// Clock is CLOCK_BOOTTIME (the default), or a test's.
 	Clock func() time.Duration
-	// Seed of the jitter of retries.
+	// Seed of the jitter of retries; zero takes a random one.
 	Seed uint64
 
 	// Heartbeat is called from the engine's own loop every HeartbeatEvery
@@ -72,6 +73,8 @@ type Config struct {
 	// BatchHold is how long units that are ready for a batch wait for others
 	// of it that are still being checked (default 1 s).
 	BatchHold time.Duration
+
+	decided func(now time.Duration, d decision, ok bool) // tests compare replays with it
 }
 
 // Engine runs one plan. Its methods may be called from any goroutine.
@@ -80,6 +83,7 @@ type Engine struct {
 	queue *queue
 	known map[string]bool // units of the plan, for quick answers to orders
 
+	started        atomic.Bool
 	settled, ready chan struct{}
 }
 

@@ -66,7 +66,14 @@ func New(cfg Config) (*Engine, error) {
 
 // Run runs the plan until ctx ends; that is its only end, and no error. It
 // waits Config.Grace for running actions to return. Settled and ready are
-// events on the way.
+// events on the way. An Engine runs once.
 func (e *Engine) Run(ctx context.Context) error {
-	return errors.New("engine: the loop is not here yet")
+	if e.started.Swap(true) {
+		return errors.New("engine: runs already")
+	}
+	r := newRun(e, ctx)
+	r.start()
+	r.decide()
+	r.watch()
+	return r.loop()
 }

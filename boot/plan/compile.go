@@ -57,6 +57,10 @@ func Compile(a *appliance.Appliance, f Facts, kinds []Kind) (*Plan, error) {
 	return p, nil
 }
 
+// Defaults fills in what a kind left out of a unit. Compile does it for the
+// units of a plan; instances of templates get it when they join.
+func Defaults(u *Unit) { defaults(u) }
+
 // defaults fills in what the kinds leave out.
 func defaults(u *Unit) {
 	for i := range u.Needs {

@@ -27,12 +27,13 @@ const (
 	UnitDeclared      Kind = "declare"    // Unit, Info; Instance for an instance of a template
 	TemplateChanged   Kind = "template"   // Unit is the template's ID; Info at first, later State, Reason, Have, Want
 	UnitChanged       Kind = "unit"       // Unit, State, Reason, Waits, Error, RetryAt, PID, Wchan
-	AttemptStarted    Kind = "attempt"    // Unit, Op, Attempt, Background
-	AttemptEnded      Kind = "result"     // Unit, Op, Answer, Reason, Object, Error
+	AttemptStarted    Kind = "attempt"    // Unit, Op, Attempt, Background, By
+	AttemptEnded      Kind = "result"     // Unit, Op, Attempt, Answer, Reason, Object, Error, PID, Wchan, Jammed
 	Progressed        Kind = "progress"   // Unit, Waiting, Text, Object, Server
 	ResourceChanged   Kind = "resource"   // Resource, Presence, Generation, Reason, Attrs
 	NeedLost          Kind = "loss"       // Unit, Resource, Reason: a need of a done unit went, and the unit stays
-	Commanded         Kind = "command"    // Unit, Command: an operator's order
+	AttemptCancelled  Kind = "cancel"     // Unit, Reason: its running attempt was told to end
+	Commanded         Kind = "command"    // Unit, Command, Reason: an operator's order
 	Halted            Kind = "halt"       // Unit, Reason: nothing new starts
 	Resumed           Kind = "resume"     // the cause of the halt is gone
 	BudgetOver        Kind = "budget"     // Reason
@@ -110,6 +111,9 @@ type Event struct {
 	Answer     string        `json:"answer,omitempty"`     // of a check
 	Error      *Error        `json:"error,omitempty"`
 	RetryAt    time.Duration `json:"retryAt,omitempty"` // when the next attempt is due
+	By         time.Duration `json:"by,omitempty"`      // when what starts must have ended
+	Ordered    string        `json:"ordered,omitempty"` // the command that this carries out
+	Jammed     bool          `json:"jammed,omitempty"`  // the process PID is still there
 	PID        int           `json:"pid,omitempty"`
 	Wchan      string        `json:"wchan,omitempty"` // where in the kernel a stuck process sleeps
 
@@ -122,7 +126,7 @@ type Event struct {
 	Generation uint64            `json:"generation,omitempty"` // of the resource
 	Attrs      map[string]string `json:"attrs,omitempty"`
 
-	Command string `json:"command,omitempty"` // retry, skip, stop, unstuck
+	Command string `json:"command,omitempty"` // retry, skip, stop, unstuck, lose
 
 	Plan     *PlanInfo       `json:"plan,omitempty"`
 	Info     *UnitInfo       `json:"info,omitempty"`
