@@ -15,6 +15,8 @@ type routeSpec struct {
 	Via    netip.Addr `json:"via,omitzero"`
 	Link   string     `json:"link,omitempty"`
 	Metric int        `json:"metric,omitempty"`
+	// Match is the link's, where the file gives one.
+	Match appliance.LinkMatch `json:"match,omitzero"`
 }
 
 func routeStep() Step {
@@ -35,6 +37,11 @@ func expandRoutes(x *plan.Expansion) {
 		s := routeSpec{To: r.To, Link: r.Link, Metric: r.Metric}
 		if a, err := netip.ParseAddr(r.Via); err == nil {
 			s.Via = a
+		}
+		for _, l := range n.Links {
+			if l.Name == r.Link {
+				s.Match = l.Match
+			}
 		}
 		id := "route/" + r.To
 		if s.To == "default" && s.Via.Is6() {

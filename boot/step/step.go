@@ -78,6 +78,12 @@ type Deps struct {
 	Keys     *KeyStore
 	Modules  Modules
 	Paths    Paths
+	// OwnDNS: the appliance names its name servers; a lease's are ignored.
+	OwnDNS bool
+	// Life ends with the orchestrator: upkeep of leases and the like.
+	Life context.Context
+	// Note puts a line into the report that no unit's attempt can carry.
+	Note func(string)
 }
 
 // Paths are the places that differ between a machine and a test.

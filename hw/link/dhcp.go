@@ -40,6 +40,10 @@ type LeaseRoute struct {
 // dhcpMetric is the metric of routes from a lease: worse than what the file says.
 const dhcpMetric = 1024
 
+// maxLease is the longest lease that is believed: nothing is lost by asking
+// again after ten years.
+const maxLease = 10 * 365 * 24 * time.Hour
+
 // errLease is a lease that cannot be used.
 var errLease = errors.New("the server's answer cannot be used")
 
@@ -55,15 +59,16 @@ func leaseOf(ack *dhcpv4.DHCPv4, now time.Duration) (Lease, error) {
 		return Lease{}, fmt.Errorf("%w: it gives no subnet mask", errLease)
 	}
 	l := Lease{Address: netip.PrefixFrom(a, ones), Length: ack.IPAddressLeaseTime(0), Obtained: now, Host: clean(ack.HostName()), ACK: ack.ToBytes()}
+	l.Length = min(l.Length, maxLease) // for ever is 2^32-1 seconds
 	if l.Length < 10*time.Second {
 		return Lease{}, fmt.Errorf("%w: a lease of %v", errLease, l.Length)
 	}
 	if s, ok := netip.AddrFromSlice(ack.ServerIdentifier().To4()); ok {
 		l.Server = s
 	}
-	l.T1, l.T2 = ack.IPAddressRenewalTime(l.Length/2), ack.IPAddressRebindingTime(l.Length*7/8)
+	l.T1, l.T2 = ack.IPAddressRenewalTime(l.Length/2), ack.IPAddressRebindingTime(l.Length/8*7)
 	if l.T1 <= 0 || l.T1 >= l.T2 || l.T2 >= l.Length { // RFC 2131, 4.4.5
-		l.T1, l.T2 = l.Length/2, l.Length*7/8
+		l.T1, l.T2 = l.Length/2, l.Length/8*7
 	}
 	for _, r := range ack.ClasslessStaticRoute() { // RFC 3442: it replaces the routers
 		to, ok := prefixOf(r.Dest.IP.To4(), r.Dest.Mask)

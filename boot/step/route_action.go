@@ -1,0 +1,58 @@
+package step
+
+import (
+	"context"
+
+	"initd/boot/engine"
+	"initd/boot/plan"
+	"initd/hw/link"
+)
+
+// routeAction adds routes.
+type routeAction struct{ deps *Deps }
+
+func newRouteAction(d *Deps) engine.Action { return &routeAction{deps: d} }
+
+func (a *routeAction) config(u *plan.Unit) (*link.State, link.RouteConfig, error) {
+	s, err := spec[routeSpec](u)
+	if err != nil {
+		return nil, link.RouteConfig{}, err
+	}
+	st, err := link.Read()
+	if err != nil {
+		return nil, link.RouteConfig{}, err
+	}
+	c := link.RouteConfig{To: s.To, Via: s.Via, Metric: s.Metric}
+	if s.Link == "" {
+		return st, c, nil
+	}
+	m := link.Match{MAC: s.Match.MAC, Path: s.Match.Path, Name: s.Match.Name, Driver: s.Match.Driver}
+	if s.Match.Zero() {
+		m.Name = s.Link
+	}
+	i, err := st.Find(m)
+	c.Link = i.Name
+	return st, c, err
+}
+
+func (a *routeAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, error) {
+	st, c, err := a.config(u)
+	if err != nil {
+		return engine.Checked{}, err
+	}
+	has, err := link.HasRoute(st, c)
+	if err != nil || !has {
+		return engine.Checked{Answer: engine.Absent, Object: c.To}, err
+	}
+	return engine.Checked{Answer: engine.Same, Object: c.To}, nil
+}
+
+func (a *routeAction) Apply(_ context.Context, u *plan.Unit, _ func(engine.Progress)) error {
+	_, c, err := a.config(u)
+	if err != nil {
+		return err
+	}
+	return link.AddRoute(c)
+}
+
+func (a *routeAction) Rollback(context.Context, *plan.Unit) error { return nil }
