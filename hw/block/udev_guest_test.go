@@ -4,6 +4,7 @@ package block
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -32,11 +33,15 @@ func run(t *testing.T, input string, command ...string) string {
 	if _, err := exec.LookPath(command[0]); err != nil {
 		t.Fatalf("%s is missing in the guest: its Debian package belongs into the test's row", command[0])
 	}
-	cmd := exec.Command(command[0], command[1:]...)
+	// A tool that waits for udevd for ever is named, with what hangs.
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.WaitDelay = time.Second
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, out)
+		t.Fatalf("%s: %v %v\n%s", strings.Join(command, " "), err, ctx.Err(), out)
 	}
 	return strings.TrimSpace(string(out))
 }
