@@ -92,6 +92,15 @@ func readIndex(tree fs.FS, name string) (string, error) {
 // Release is the kernel release that the index is of.
 func (x *Index) Release() string { return x.release }
 
+// Modules returns all modules with a file, in the order of modules.dep.
+func (x *Index) Modules() []Module {
+	list := make([]Module, 0, len(x.files))
+	for _, name := range x.files {
+		list = append(list, x.modules[name].Module)
+	}
+	return list
+}
+
 // Module returns the module of that very name, with - and _ taken as equal.
 func (x *Index) Module(name string) (Module, bool) {
 	name = Normalize(name)
