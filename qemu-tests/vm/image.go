@@ -20,14 +20,24 @@ import (
 type Image struct {
 	t       testing.TB
 	archive cpio.Archive
+	merged  bool                   // /bin, /sbin, /lib and /lib64 are links into /usr
 	carried map[string]kmod.Module // kernel modules, by name
 	load    []string               // their files in the guest, in the order of loading
 }
 
-// NewImage starts with /dev/console, which the kernel opens before /init runs, and the usual empty folders.
+// NewOverlay starts with nothing: an archive to follow another one, such as one that initd-image has made.
+func NewOverlay(t testing.TB) *Image { return &Image{t: t, carried: map[string]kmod.Module{}} }
+
+// NewImage starts with /dev/console, which the kernel opens before /init runs, the usual empty folders, and Debian's
+// merged /usr: what is put into /lib lies in /usr/lib.
 func NewImage(t testing.TB) *Image {
 	t.Helper()
-	i := &Image{t: t, carried: map[string]kmod.Module{}}
+	i := NewOverlay(t)
+	for _, dir := range mergedDirs {
+		i.must(i.archive.Symlink(dir, "usr"+dir))
+		i.must(i.archive.Dir("/usr"+dir, 0o755))
+	}
+	i.merged = true
 	i.must(i.archive.CharDevice("/dev/console", 0o600, 5, 1))
 	i.must(i.archive.CharDevice("/dev/null", 0o666, 1, 3))
 	for _, dir := range []string{"/proc", "/sys", "/run", "/mnt", "/var", "/root"} {
@@ -35,6 +45,20 @@ func NewImage(t testing.TB) *Image {
 	}
 	i.must(i.archive.Dir("/tmp", fs.ModeSticky|0o777))
 	return i
+}
+
+// mergedDirs are links into /usr on Debian (https://wiki.debian.org/UsrMerge).
+var mergedDirs = [...]string{"/bin", "/sbin", "/lib", "/lib64"}
+
+// at gives where a path lies in the image, past the links into /usr.
+func (i *Image) at(path string) string {
+	path = filepath.Join("/", path)
+	for _, dir := range mergedDirs {
+		if i.merged && (path == dir || strings.HasPrefix(path, dir+"/")) {
+			return "/usr" + path
+		}
+	}
+	return path
 }
 
 func (i *Image) must(err error) {
@@ -53,14 +77,14 @@ func (i *Image) GoProgram(path, pkg string) *Image {
 // File copies one file of this machine.
 func (i *Image) File(path, from string, perm fs.FileMode) *Image {
 	i.t.Helper()
-	i.must(i.archive.File(path, perm, from))
+	i.must(i.archive.File(i.at(path), perm, from))
 	return i
 }
 
 // Bytes makes a file.
 func (i *Image) Bytes(path string, content []byte, perm fs.FileMode) *Image {
 	i.t.Helper()
-	i.must(i.archive.Bytes(path, perm, content))
+	i.must(i.archive.Bytes(i.at(path), perm, content))
 	return i
 }
 
@@ -75,14 +99,14 @@ func (i *Image) JSON(path string, v any) *Image {
 // Dir makes a folder.
 func (i *Image) Dir(path string, perm fs.FileMode) *Image {
 	i.t.Helper()
-	i.must(i.archive.Dir(path, perm))
+	i.must(i.archive.Dir(i.at(path), perm))
 	return i
 }
 
 // Symlink makes a symbolic link.
 func (i *Image) Symlink(path, target string) *Image {
 	i.t.Helper()
-	i.must(i.archive.Symlink(path, target))
+	i.must(i.archive.Symlink(i.at(path), target))
 	return i
 }
 
@@ -101,6 +125,29 @@ func (i *Image) Host(paths ...string) *Image {
 	return i
 }
 
+// Tree copies a folder of this machine, with regular files and folders only, to another path.
+func (i *Image) Tree(path, from string) *Image {
+	i.t.Helper()
+	i.must(filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		inside, err := filepath.Rel(from, p)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return i.archive.Dir(i.at(filepath.Join(path, inside)), info.Mode().Perm())
+		}
+		return i.archive.File(i.at(filepath.Join(path, inside)), info.Mode().Perm(), p)
+	}))
+	return i
+}
+
 // Program copies programs that Debian packages install, by name, with all that they are linked with.
 func (i *Image) Program(names ...string) *Image {
 	i.t.Helper()
@@ -116,6 +163,7 @@ func (i *Image) Program(names ...string) *Image {
 
 // host copies one file of any kind, once, with what it needs.
 func (i *Image) host(path string) error {
+	path = i.at(path)
 	if i.archive.Has(path) {
 		return nil
 	}
@@ -205,7 +253,7 @@ func (i *Image) carry(m kmod.Module) string {
 	if stale(cached, from) {
 		i.must(unpackModule(cached, from))
 	}
-	i.must(i.archive.File(path, 0o644, cached))
+	i.must(i.archive.File(i.at(path), 0o644, cached))
 	return path
 }
 
@@ -221,7 +269,7 @@ func (i *Image) Write(name string) string {
 		files, err := i.index().Subset(keep)
 		i.must(err)
 		for file, content := range files {
-			i.must(i.archive.Bytes(filepath.Join("/lib/modules", kernelVersion(i.t), file), 0o644, content))
+			i.must(i.archive.Bytes(i.at(filepath.Join("/lib/modules", kernelVersion(i.t), file)), 0o644, content))
 		}
 	}
 	if len(i.load) > 0 {

@@ -48,6 +48,11 @@ func linkedWith(path string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if slices.Contains(libraries, "libc.so.6") {
+		// glibc opens it at run time, when a thread is cancelled or exits (nptl, __libc_unwind_link_get): without it a
+		// program with threads aborts.
+		libraries = append(libraries, "libgcc_s.so.1")
+	}
 	dirs := slices.Concat(runPath(object, path), libraryDirs)
 	for _, lib := range libraries {
 		i := slices.IndexFunc(dirs, func(dir string) bool {

@@ -1,10 +1,13 @@
 package vm
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -49,30 +52,48 @@ func kernelVersion(t testing.TB) string {
 // Build compiles a main package of this module for a guest (static, stripped) and gives the path of the program.
 func Build(t testing.TB, pkg string) string {
 	t.Helper()
-	return goBuild(t, filepath.Base(pkg), "build", pkg)
-}
-
-// BuildTest compiles the tests of a package, those with the build tag guest too, to a program.
-func BuildTest(t testing.TB, pkg string) string {
-	t.Helper()
-	name := strings.ReplaceAll(strings.TrimPrefix(pkg, "./"), "/", "-") + ".test"
-	return goBuild(t, name, "test", "-c", "-tags", "guest", pkg)
-}
-
-func goBuild(t testing.TB, name, verb string, args ...string) string {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), name)
-	args = append([]string{verb, "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out}, args...)
-	cmd := exec.Command("go", args...)
-	cmd.Dir = Root(t)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, text)
-	}
-	if _, err := os.Stat(out); err != nil {
-		t.Fatalf("go %s: it made no program: %v", strings.Join(args, " "), err)
+	out := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	if err := goBuild(Root(t), out, "build", pkg); err != nil {
+		t.Fatal(err)
 	}
 	return out
+}
+
+// BuildTests compiles the tests of packages, those with the build tag guest too, to programs, and gives their paths in
+// the same order. Two at a time: linking, which the go command does not cache, keeps one core busy.
+func BuildTests(t testing.TB, packages ...string) []string {
+	t.Helper()
+	root, dir := Root(t), t.TempDir()
+	outs, errs := make([]string, len(packages)), make([]error, len(packages))
+	slots := make(chan struct{}, 2)
+	var wg sync.WaitGroup
+	for i, pkg := range packages {
+		outs[i] = filepath.Join(dir, fmt.Sprintf("%d-%s.test", i, filepath.Base(pkg)))
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			errs[i] = goBuild(root, outs[i], "test", "-c", "-tags", "guest", pkg)
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	return outs
+}
+
+func goBuild(root, out, verb string, args ...string) error {
+	args = append([]string{verb, "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out}, args...)
+	cmd := exec.Command("go", args...)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, text)
+	}
+	if _, err := os.Stat(out); err != nil {
+		return fmt.Errorf("go %s: it made no program: %w", strings.Join(args, " "), err)
+	}
+	return nil
 }
 
 // Shipped brings out/bin up to date with `make build` and gives the path of one of its programs: init, initd, initd-image.

@@ -144,7 +144,7 @@ func TestTwoMachinesHearEachOther(t *testing.T) {
 // A machine that nobody feeds is reset by its watchdog; a kernel that panics ends its machine and is named.
 func TestDeadlyEndsAreNamed(t *testing.T) {
 	image := selftestImage(t)
-	dog := vm.New(t, vm.Name("dog"), vm.Memory(256), vm.Watchdog()).Initramfs(image).Append("i6300esb.heartbeat=2").Start()
+	dog := vm.New(t, vm.Name("dog"), vm.Memory(256), vm.Watchdog()).Initramfs(image).Start()
 	dog.WaitEvent("the guest is up", vm.Is("up"), vm.Guard)
 	dog.Tell(do{Do: "watchdog"})
 	if exit := dog.Exited(vm.Guard); exit.Reason != "watchdog" {

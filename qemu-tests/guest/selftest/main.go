@@ -92,8 +92,13 @@ func obey(port *event.Port) error {
 			}
 		case "watchdog":
 			// Opening starts it; nobody feeds it.
-			if _, err := os.OpenFile("/dev/watchdog", os.O_WRONLY, 0); err != nil {
+			f, err := os.OpenFile("/dev/watchdog", os.O_WRONLY, 0)
+			if err != nil {
 				return err
+			}
+			const seconds = 2
+			if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.WDIOC_SETTIMEOUT, seconds); err != nil {
+				return fmt.Errorf("/dev/watchdog: set its timeout: %w", err)
 			}
 		case "poweroff":
 			return nil
