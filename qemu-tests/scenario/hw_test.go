@@ -34,6 +34,16 @@ var rows = []row{
 	{Package: "./hw/luks",
 		Modules:  []string{"dm_crypt", "xts", "cbc", "essiv", "twofish_generic", "loop"},
 		Programs: []string{"cryptsetup", "dmsetup"}},
+	{Package: "./qemu-tests/guest/disks",
+		Modules:  []string{"virtio_blk", "dm_crypt", "xts", "ext4"},
+		Disks:    harnessDisks,
+		Programs: []string{"cryptsetup", "e2fsck"}},
+	{Package: "./hw/mount",
+		Modules: []string{"virtio_blk", "xfs"},
+		Disks: func(t *testing.T) []*vm.Disk {
+			return []*vm.Disk{vm.NewDisk(t, "mount-ext4", 32*vm.MiB), vm.NewDisk(t, "mount-xfs", 400*vm.MiB)}
+		},
+		Programs: []string{"mke2fs", "fsck.ext4", "debugfs", "mkfs.xfs"}},
 	{Package: "./hw/kmod", Alone: true,
 		Carry: []string{"dm-crypt", "crypto-xts(aes)", "fs-ext4", "squashfs", "loop", "virtio_blk", "virtio_net"}},
 	{Package: "./hw/block", Alone: true,

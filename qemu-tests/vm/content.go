@@ -19,7 +19,7 @@ func (b Bytes) fill(path string) error {
 	return err
 }
 
-// Ext4 is a file system made by mke2fs.
+// Ext4 is a file system made by mke2fs, with blocks of 4096 bytes, so that it mounts on disks with sectors of any size.
 type Ext4 struct {
 	Label string // at most 16 bytes
 	UUID  string // random if empty
@@ -27,7 +27,7 @@ type Ext4 struct {
 }
 
 func (e Ext4) fill(path string) error {
-	args := []string{"-q", "-F", "-t", "ext4", "-E", "root_owner=0:0"}
+	args := []string{"-q", "-F", "-t", "ext4", "-b", "4096", "-E", "root_owner=0:0"}
 	if e.Label != "" {
 		args = append(args, "-L", e.Label)
 	}
@@ -41,14 +41,14 @@ func (e Ext4) fill(path string) error {
 	return err
 }
 
-// XFS is a file system made by mkfs.xfs, which wants 300 MiB at least.
+// XFS is a file system made by mkfs.xfs, which wants 300 MiB at least; its sectors have 4096 bytes, as Ext4's blocks.
 type XFS struct {
 	Label string // at most 12 bytes
 	UUID  string // random if empty
 }
 
 func (x XFS) fill(path string) error {
-	args := []string{"-q", "-f"}
+	args := []string{"-q", "-f", "-s", "size=4096"}
 	if x.Label != "" {
 		args = append(args, "-L", x.Label)
 	}

@@ -45,8 +45,9 @@ func (l LUKS) fill(path string) error {
 		version = 2
 	}
 	args = append(args, "--type", fmt.Sprintf("luks%d", version))
-	if l.SectorSize != 0 {
-		args = append(args, "--sector-size", strconv.Itoa(l.SectorSize))
+	if version == 2 {
+		// Left to itself, cryptsetup takes what suits the medium.
+		args = append(args, "--sector-size", strconv.Itoa(max(l.SectorSize, 512)))
 	}
 	if l.Label != "" {
 		args = append(args, "--label", l.Label)
