@@ -24,7 +24,7 @@ complete && exit 0 # somebody else made it while we waited
 
 apt=(apt-get -o Acquire::Retries=3 -o APT::Sandbox::User=root)
 versioned() {
-	apt-cache depends --important "$meta" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1
+	apt-cache depends --important "$meta" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1 || true
 }
 package=$(versioned)
 if [[ -z $package ]]; then
