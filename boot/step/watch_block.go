@@ -48,6 +48,23 @@ func (w *BlockWatcher) Device(r plan.Resource) (string, error) {
 	return d.Node(), nil
 }
 
+// FindNow looks at the devices that are there this instant, reads what is on
+// them, and tells which one r means; an error says why none.
+func (w *BlockWatcher) FindNow(ctx context.Context, r plan.Resource) (string, error) {
+	if err := w.enumerate(); err != nil {
+		return "", err
+	}
+	w.mu.Lock()
+	list := w.world.ToProbe()
+	w.mu.Unlock()
+	if len(list) > 0 {
+		w.probe(ctx, list, func(p probed) {
+			w.apply(block.Probed{Request: p.request, Content: p.content, Failure: p.failure})
+		})
+	}
+	return w.Device(r)
+}
+
 // probed is the answer of a probing child.
 type probed struct {
 	request block.Request
@@ -142,41 +159,45 @@ func (w *BlockWatcher) startProbes(ctx context.Context, results chan<- probed) {
 	if len(list) == 0 {
 		return
 	}
-	go func() {
-		probe, cancel := context.WithTimeout(ctx, probeDeadline)
-		defer cancel()
-		var mu sync.Mutex
-		answered := make([]bool, len(list))
-		tell := func(i int, p probed) {
-			mu.Lock()
-			was := answered[i]
-			answered[i] = true
-			mu.Unlock()
-			if was {
-				return
-			}
+	go w.probe(ctx, list, func(p probed) {
+		select {
+		case results <- p:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// probe reads media in one child and tells of each exactly once.
+func (w *BlockWatcher) probe(ctx context.Context, list []block.Request, tell func(probed)) {
+	ctx, cancel := context.WithTimeout(ctx, probeDeadline)
+	defer cancel()
+	var mu sync.Mutex
+	answered := make([]bool, len(list))
+	once := func(i int, p probed) {
+		mu.Lock()
+		was := answered[i]
+		answered[i] = true
+		mu.Unlock()
+		if !was {
 			p.request = list[i]
-			select {
-			case results <- p:
-			case <-ctx.Done():
-			}
+			tell(p)
 		}
-		_, err := w.Children.Run(probe, Call{Func: "probe", Unit: "block", Params: list, Progress: func(m ChildProgress) {
-			if m.Index < 0 || m.Index >= len(list) {
-				return
-			}
-			var p probed
-			if m.Error != nil {
-				p.failure = m.Error.Message
-			} else if err := json.Unmarshal(m.Result, &p.content); err != nil {
-				p.failure = err.Error()
-			}
-			tell(m.Index, p)
-		}})
-		for i := range list {
-			tell(i, probed{failure: fmt.Sprintf("%s was not read: %v", list[i].Node, err)})
+	}
+	_, err := w.Children.Run(ctx, Call{Func: "probe", Unit: "block", Params: list, Progress: func(m ChildProgress) {
+		if m.Index < 0 || m.Index >= len(list) {
+			return
 		}
-	}()
+		var p probed
+		if m.Error != nil {
+			p.failure = m.Error.Message
+		} else if err := json.Unmarshal(m.Result, &p.content); err != nil {
+			p.failure = err.Error()
+		}
+		once(m.Index, p)
+	}})
+	for i := range list {
+		once(i, probed{failure: fmt.Sprintf("%s was not read: %v", list[i].Node, err)})
+	}
 }
 
 // probeMedia is the child probe: every medium is read at once, so that one

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"initd/boot/report"
+	"initd/boot/step"
+	"initd/hw/mount"
+	"initd/initd/api"
+	"initd/initd/pid1/client"
+	"initd/initd/pid1/wire"
+)
+
+// wait returns when somebody asks for a way down. An engine that ends, or a
+// connection to init that does, ends this process: init starts another.
+func (o *orchestrator) wait(ended <-chan error) (wire.Kind, error) {
+	if k := o.init.Hello().Pending; k.Valid() {
+		return k, nil
+	}
+	for {
+		select {
+		case err := <-ended:
+			return 0, fmt.Errorf("the engine ended: %w", err)
+		case <-o.init.Done():
+			return 0, client.ErrLost
+		case name := <-o.down:
+			return kinds[name], nil
+		case e, ok := <-o.init.Events():
+			if !ok {
+				return 0, client.ErrLost
+			}
+			switch e.Kind {
+			case wire.EventAsked:
+				return wire.Kind(e.Value), nil
+			case wire.EventPower:
+				o.note("the power supply fails")
+				return wire.KindPowerOff, nil
+			case wire.EventNote:
+				_ = o.engine.Record(report.Event{Kind: report.InitFact, Text: e.Text})
+			}
+		}
+	}
+}
+
+var kinds = map[string]wire.Kind{"poweroff": wire.KindPowerOff, "reboot": wire.KindReboot, "halt": wire.KindHalt}
+
+// endMargin is what init gives beyond the budget before it ends the machine
+// by itself.
+const endMargin = 10 * time.Second
+
+// goDown takes the machine down and lets init end it. The engine has ended.
+func (o *orchestrator) goDown(ctx context.Context, kind wire.Kind) error {
+	budget := time.Duration(o.chosen.plan.Shutdown)
+	if err := o.init.Going(ctx, kind, budget+endMargin); err != nil && !errors.Is(err, client.ErrLost) {
+		o.record(report.Event{Kind: report.Notice, Text: err.Error()})
+	}
+	sys := &down{children: o.children, stop: func(c context.Context) []string {
+		return o.services.StopAll(c, o.chosen.plan)
+	}}
+	sys.Spare = func(pid int) bool { return pid == os.Getppid() }
+	res := takeDown(ctx, budget, sys, o.record)
+	text := fmt.Sprintf("down in %.1f s, nothing left", res.Took.Seconds())
+	if n := len(res.Left); n > 0 {
+		text = fmt.Sprintf("down in %.1f s, %d left behind", res.Took.Seconds(), n)
+	}
+	o.record(report.Event{Kind: report.ShutdownStep, Step: &report.Step{Phase: "end", Action: kind.String(), State: report.Done, Reason: text, Took: res.Took}})
+	patience, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	o.screen.drain(patience.Done())
+	if err := o.init.Reboot(ctx, kind); err != nil && !errors.Is(err, client.ErrLost) {
+		return err
+	}
+	select { // init ends everything, this process too
+	case <-o.init.Done():
+	case <-time.After(endMargin):
+	}
+	return nil
+}
+
+// handle carries out what the local interface asks for.
+func (o *orchestrator) handle(_ context.Context, r api.Request, f *os.File) (string, error) {
+	if f != nil && r.Op != api.OpFeedKey {
+		f.Close()
+	}
+	switch r.Op {
+	case api.OpPing:
+		return "initd " + version, nil
+	case api.OpRetry:
+		return "", o.engine.Retry(r.Unit)
+	case api.OpSkip:
+		return "", o.engine.Skip(r.Unit)
+	case api.OpFeedKey:
+		return o.feed(r.Name, f)
+	case api.OpShutdown:
+		if _, ok := kinds[r.Name]; !ok {
+			return "", fmt.Errorf("%q is no way down: poweroff, reboot or halt", r.Name)
+		}
+		select {
+		case o.down <- r.Name:
+			return r.Name + " begins", nil
+		default:
+			return "the way down has begun already", nil
+		}
+	}
+	return "", fmt.Errorf("this version of initd does not know the operation %q", r.Op)
+}
+
+// feed gives a key to the unit that waits for it.
+func (o *orchestrator) feed(name string, f *os.File) (string, error) {
+	if f == nil {
+		return "", errors.New("no key came with the request")
+	}
+	name = strings.TrimPrefix(strings.TrimPrefix(name, "key/"), "luks/")
+	unit := "key/" + name
+	if o.chosen.plan.Unit(unit) == nil {
+		f.Close()
+		return "", fmt.Errorf("no unit of this plan needs a key called %s", name)
+	}
+	if (volumes{}).Open(name) {
+		f.Close()
+		return name + " is open already", nil
+	}
+	if err := o.keys.Put(name, f); err != nil {
+		return "", err
+	}
+	if err := o.engine.Retry(unit); err != nil {
+		return "", err
+	}
+	if luks := "luks/" + name; o.chosen.plan.Unit(luks) != nil {
+		if err := o.engine.Retry(luks); err != nil {
+			return "", err
+		}
+	}
+	return "fed " + unit, nil
+}
+
+// mountState mounts the state disk, in a child.
+func (o *orchestrator) mountState(ctx context.Context, dev string) error {
+	list, err := mount.List()
+	if err != nil {
+		return err
+	}
+	if mount.At(list, o.state) != nil {
+		return nil // by the orchestrator before this one
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	_, err = o.children.Run(ctx, step.Call{Func: "mount", Unit: "state disk", Params: mount.Spec{
+		Device: dev, Where: o.state, Type: "ext4", Options: []string{"nosuid", "nodev", "noexec"},
+	}})
+	return err
+}

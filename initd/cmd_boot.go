@@ -1,0 +1,359 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"initd/boot/engine"
+	"initd/boot/plan"
+	"initd/boot/report"
+	"initd/boot/step"
+	"initd/hw/clock"
+	"initd/hw/kmod"
+	"initd/hw/link"
+	"initd/hw/luks"
+	"initd/hw/sysfs"
+	"initd/hw/uevent"
+	"initd/initd/api"
+	"initd/initd/child"
+	"initd/initd/pid1/client"
+)
+
+// places are the paths of a boot; tests change them.
+type places struct {
+	file   string // the image's appliance file
+	run    string // /run/initd
+	state  string // where the state disk is mounted
+	cgroup string // of the children
+}
+
+func bootCommand() *cobra.Command {
+	p := places{file: "/etc/initd/appliance.yaml", run: "/run/initd", state: "/run/initd/state", cgroup: "/sys/fs/cgroup/initd/children"}
+	c := &cobra.Command{
+		Use:   "boot",
+		Short: "Run the appliance: started by init, not by hand",
+		Long: `The orchestrator. init starts it with its socket as descriptor 3, and starts it
+again when it ends; services live on meanwhile. On an installed system it will be a stage of systemd; that is not built yet.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return boot(c.Context(), p) },
+	}
+	c.Flags().StringVar(&p.file, "file", p.file, "the appliance file")
+	return c
+}
+
+// orchestrator is one running boot.
+type orchestrator struct {
+	places
+	args     kernelArgs
+	init     *client.Client
+	log      *report.Writer
+	screen   *screen
+	children *child.Runner
+	loader   *kmod.Loader
+	blocks   *step.BlockWatcher
+	keys     *step.KeyStore
+	services *services
+	chosen   chosen
+	stateDir string // "" without a state disk
+	engine   *engine.Engine
+	down     chan string // a way down that somebody asked for
+}
+
+// boot runs until the machine goes down, or init ends this process.
+func boot(ctx context.Context, p places) error {
+	o := &orchestrator{places: p, down: make(chan string, 1)}
+	var err error
+	if o.init, err = client.Open(ctx, 0); err != nil {
+		return err
+	}
+	if err := o.prepare(); err != nil {
+		return err
+	}
+	life, end := context.WithCancel(ctx)
+	defer end()
+	plugged := make(chan struct{})
+	go o.drivers(life, plugged)
+	<-plugged
+	state := o.stateDisk(life)
+	o.chosen = choosePlan(p.file, state, hostFacts())
+	o.clock(state)
+	o.services = newServices(life, o.init, o.note)
+	if err := o.makeEngine(life); err != nil {
+		return err
+	}
+	go o.serve(life)
+	go o.keepPlan(life)
+	go o.watchClock(life)
+	running, stop := context.WithCancel(life)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- o.engine.Run(running) }()
+	kind, err := o.wait(ended)
+	if err != nil {
+		return err
+	}
+	stop()
+	<-ended
+	return o.goDown(life, kind)
+}
+
+// prepare opens what everything else needs.
+func (o *orchestrator) prepare() error {
+	var err error
+	if err = os.MkdirAll(o.run, 0o755); err != nil {
+		return fmt.Errorf("boot: %w", err)
+	}
+	o.args = readKernelArgs("/proc/cmdline")
+	hello := o.init.Hello()
+	if o.log, err = report.Open(filepath.Join(o.run, "events"), hello.Generation); err != nil {
+		return err
+	}
+	o.screen = newScreen(o.args)
+	reason := ""
+	if hello.Generation > 1 {
+		reason = "the orchestrator before this one ended"
+	}
+	o.record(report.Event{Kind: report.GenerationStarted, Text: version, PID: os.Getpid(), Reason: reason})
+	o.record(report.Anchor(time.Now()))
+	for _, pid := range hello.BusyPIDs {
+		o.record(report.Event{Kind: report.InitFact, Text: "a child of an orchestrator before this one sleeps in the kernel and cannot be ended", PID: int(pid)})
+	}
+	if err := link.LoopbackUp(); err != nil {
+		o.note(err.Error())
+	}
+	o.children = &child.Runner{Exe: "/proc/self/exe", Cgroup: existing(o.cgroup)}
+	if o.loader, err = kmod.System("/"); err != nil {
+		return err
+	}
+	sys, err := sysfs.Open("/")
+	if err != nil {
+		return err
+	}
+	o.blocks = step.NewBlockWatcher(sys, uevent.Kernel, o.children)
+	o.keys = step.NewKeyStore(&fdStore{o.init})
+	return nil
+}
+
+func existing(dir string) string {
+	if _, err := os.Stat(dir); err != nil {
+		return ""
+	}
+	return dir
+}
+
+// record writes an event of this program itself.
+func (o *orchestrator) record(e report.Event) {
+	if err := o.log.Append(&e); err == nil {
+		o.screen.show(e)
+	}
+}
+
+// note puts a line into the report, by way of the engine once it runs.
+func (o *orchestrator) note(text string) {
+	e := report.Event{Kind: report.Notice, Text: text}
+	if o.engine != nil && o.engine.Record(e) == nil {
+		return
+	}
+	o.record(e)
+}
+
+// drivers loads what the machine's devices need, and goes on doing so. plugged
+// is closed when those that are there now have been served.
+func (o *orchestrator) drivers(ctx context.Context, plugged chan struct{}) {
+	if err := step.Hotplug(ctx, &onceDrivers{Loader: o.loader, done: plugged}, o.note); err != nil {
+		o.note(err.Error())
+	}
+}
+
+// onceDrivers closes done after the first Coldplug.
+type onceDrivers struct {
+	*kmod.Loader
+	done chan struct{}
+}
+
+func (d *onceDrivers) Coldplug(ctx context.Context) error {
+	err := d.Loader.Coldplug(ctx)
+	select {
+	case <-d.done:
+	default:
+		close(d.done)
+	}
+	return err
+}
+
+// clock raises the clock to its floor: before it, no certificate is valid.
+func (o *orchestrator) clock(state step.StateFiles) {
+	floor := clock.Floor(builtAt(), state.NotBefore, step.NotBefore(filepath.Dir(o.file)))
+	before := time.Now()
+	raised, err := clock.Raise(floor)
+	switch {
+	case err != nil:
+		o.note(err.Error())
+	case raised:
+		o.note(fmt.Sprintf("the clock stood at %s and was raised to %s, the latest time that is certainly past",
+			before.UTC().Format(time.RFC3339), floor.UTC().Format(time.RFC3339)))
+		o.record(report.Anchor(time.Now()))
+	}
+}
+
+func (o *orchestrator) watchClock(ctx context.Context) {
+	err := clock.Watch(ctx, func() { _ = o.engine.Record(report.Anchor(time.Now())) })
+	if err != nil {
+		o.note(err.Error())
+	}
+}
+
+func (o *orchestrator) makeEngine(life context.Context) error {
+	ledger, err := engine.OpenLedger(o.run)
+	if err != nil {
+		return err
+	}
+	identity := []string{}
+	if o.stateDir != "" {
+		identity = append(identity, o.stateDir)
+	}
+	deps := &step.Deps{
+		Children: o.children, Services: o.services, Devices: o.blocks, Volumes: volumes{}, Keys: o.keys,
+		Modules: o.loader, Turn: step.NewTurn(), Life: life, Note: o.note,
+		OwnDNS: o.chosen.plan.Unit("dns") != nil,
+		Paths:  step.Paths{Config: o.chosen.config, Identity: identity, Run: o.run, Resolv: "/etc/resolv.conf"},
+	}
+	o.engine, err = engine.New(engine.Config{
+		Plan: o.chosen.plan, Actions: step.Actions(deps),
+		Watchers: []engine.Watcher{o.blocks, &step.LinkWatcher{Resolv: deps.Paths.Resolv}},
+		Log:      o.log, Ledger: ledger, Generation: o.init.Hello().Generation,
+		Notices: o.chosen.notices, Skip: o.args.skip,
+		Heartbeat: func() { _ = o.init.Heartbeat() }, // a lost connection ends this process by wait
+		Notify:    o.screen.show,
+	})
+	return err
+}
+
+// keepPlan writes the plan to the state disk once it has reached ready.
+func (o *orchestrator) keepPlan(ctx context.Context) {
+	if !o.chosen.current || o.stateDir == "" {
+		return
+	}
+	select {
+	case <-o.engine.ReadyC():
+	case <-ctx.Done():
+		return
+	}
+	keep, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := step.KeepPlan(keep, o.children, o.stateDir, o.chosen.plan); err != nil {
+		o.note(err.Error())
+	}
+}
+
+// volumes answers whether a mapping is there.
+type volumes struct{}
+
+func (volumes) Open(name string) bool {
+	c, err := luks.Check(name, "")
+	return err == nil && c.Answer == luks.Same
+}
+
+// stateDisk finds, mounts and reads the state disk. Without one its features
+// are off, and the report says which.
+func (o *orchestrator) stateDisk(ctx context.Context) step.StateFiles {
+	r, asked := plan.Resource(plan.DefaultState), o.args.state != ""
+	if asked {
+		parsed, err := plan.ParseResource(o.args.state)
+		if err != nil {
+			o.note("initd.state=: " + err.Error())
+			return step.StateFiles{}
+		}
+		r = parsed
+	}
+	dev, err := o.findState(ctx, r, asked)
+	if err == nil {
+		err = o.mountState(ctx, dev)
+	}
+	var files step.StateFiles
+	if err == nil {
+		reading, cancel := context.WithTimeout(ctx, 20*time.Second)
+		defer cancel()
+		files, err = step.ReadState(reading, o.children, o.state)
+	}
+	if err != nil {
+		text := "no state disk, so no last good plan and no reboot policy: " + err.Error()
+		if asked || !errors.Is(err, errNoState) {
+			o.note(text)
+		}
+		return step.StateFiles{}
+	}
+	o.stateDir = o.state
+	return files
+}
+
+// errNoState: there is none, and nobody said that there is one.
+var errNoState = errors.New("no device has the label initd-state")
+
+func (o *orchestrator) findState(ctx context.Context, r plan.Resource, asked bool) (string, error) {
+	dev, err := o.blocks.FindNow(ctx, r)
+	if err == nil {
+		return dev, nil
+	}
+	if !asked {
+		return "", fmt.Errorf("%w (%s)", errNoState, strings.TrimPrefix(err.Error(), "label/initd-state: "))
+	}
+	// Somebody named it: it may come late.
+	wait, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("it did not come within 20 s"))
+	defer cancel()
+	interests := make(chan []plan.Resource, 1)
+	interests <- []plan.Resource{r}
+	found := ""
+	reason := err.Error()
+	werr := o.blocks.Watch(wait, interests, func(facts []plan.Fact) {
+		for _, f := range facts {
+			if f.Present {
+				found = f.Attrs["dev"]
+				cancel()
+			} else {
+				reason = f.Reason
+			}
+		}
+	})
+	if found != "" {
+		return found, nil
+	}
+	return "", errors.Join(errors.New(reason), werr)
+}
+
+// fdStore is init's descriptor store.
+type fdStore struct{ init *client.Client }
+
+const storeTime = 10 * time.Second
+
+func (s *fdStore) Save(name string, f *os.File) error {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+	defer cancel()
+	return s.init.Store(ctx, name, 0, f)
+}
+
+func (s *fdStore) Load(name string) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+	defer cancel()
+	return s.init.Fetch(ctx, name)
+}
+
+func (s *fdStore) Drop(name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+	defer cancel()
+	return s.init.Drop(ctx, name)
+}
+
+// serve answers commands.
+func (o *orchestrator) serve(ctx context.Context) {
+	if err := api.Serve(ctx, filepath.Join(o.run, "api.sock"), o.handle); err != nil {
+		o.note(err.Error())
+	}
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"initd/initd/api"
+)
+
+// askTime bounds one command to the orchestrator.
+const askTime = 30 * time.Second
+
+// ask sends one command; run is the orchestrator's folder.
+func ask(ctx context.Context, run string, r api.Request) (api.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	return api.Ask(ctx, filepath.Join(run, "api.sock"), r, nil)
+}
+
+func shutdownCommand() *cobra.Command {
+	run := "/run/initd"
+	c := &cobra.Command{
+		Use:   "shutdown [poweroff|reboot|halt]",
+		Short: "Take the machine down: services, mounts, volumes, in that order",
+		Long: `Asks the running orchestrator to take the machine down and to power it off
+(the default), reboot or halt it. It returns as soon as that has begun.`,
+		ValidArgs: []string{"poweroff", "reboot", "halt"},
+		RunE: func(c *cobra.Command, args []string) error {
+			kind := "poweroff"
+			if len(args) > 0 {
+				kind = args[0]
+			}
+			if len(args) > 1 || !slices.Contains(c.ValidArgs, cobra.Completion(kind)) {
+				return usageError{fmt.Errorf("usage: %s", c.UseLine())}
+			}
+			a, err := ask(c.Context(), run, api.Request{Op: api.OpShutdown, Name: kind})
+			switch {
+			case errors.Is(err, api.ErrNotRunning):
+				return fmt.Errorf("%w: on a machine with another init, use its own command", err)
+			case err != nil:
+				return err
+			case !a.OK:
+				return errors.New(a.Message)
+			}
+			fmt.Fprintln(c.OutOrStdout(), a.Message)
+			return nil
+		},
+	}
+	c.Flags().StringVar(&run, "run", run, "the orchestrator's folder")
+	return c
+}
