@@ -69,8 +69,9 @@ type Keyring interface {
 type DeriveOptions struct {
 	Keyring Keyring
 	// Foreign names what is at the start of a device: a file system, a partition table, a volume manager; "" for
-	// nothing known. It must read no further than it has to and survive every content. Without it the second copy of a
-	// header is used only where the first left a trace.
+	// nothing known. It must read no further than it has to and survive every content. The reader is an
+	// *io.SectionReader, which knows its size, and hides second copies of LUKS headers. Without Foreign the second copy
+	// of a header is used only where the first left a trace.
 	Foreign func(io.ReaderAt) (string, error)
 }
 

@@ -77,10 +77,8 @@ func readLUKS2(source headerSource) (*Header, error) {
 // notLUKS says what is there instead, where that can be told.
 func notLUKS(source headerSource) error {
 	e := &NotLUKSError{}
-	if source.foreign != nil {
-		if found, err := source.foreign(source.at); err == nil {
-			e.Found = found
-		}
+	if found, err := source.probe(); err == nil {
+		e.Found = found
 	}
 	return e
 }
@@ -90,7 +88,7 @@ func vanished(source headerSource, at uint64) error {
 	if source.foreign == nil {
 		return damaged("the first copy is gone, and what took its place was not looked at; the second at byte %d is intact", at)
 	}
-	found, err := source.foreign(source.at)
+	found, err := source.probe()
 	if err != nil {
 		return damaged("the first copy is gone, and what took its place cannot be told (%v)", err)
 	}
@@ -98,6 +96,37 @@ func vanished(source headerSource, at uint64) error {
 		return &NotLUKSError{fmt.Sprintf("%s (with the rest of an older LUKS header at byte %d)", found, at)}
 	}
 	return nil
+}
+
+// probe asks what is on the device, apart from LUKS: second copies are hidden, because a probe that knows LUKS would
+// name them and look no further.
+func (s headerSource) probe() (string, error) {
+	if s.foreign == nil {
+		return "", nil
+	}
+	size := s.dataSize
+	if file, ok := s.at.(io.Seeker); ok {
+		var err error
+		if size, err = sizeOf(file); err != nil {
+			return "", err
+		}
+	}
+	return s.foreign(io.NewSectionReader(withoutSecond{s.at}, 0, int64(size)))
+}
+
+// withoutSecond reads zeros where the magic of a second copy can be.
+type withoutSecond struct{ io.ReaderAt }
+
+func (w withoutSecond) ReadAt(b []byte, at int64) (int, error) {
+	n, err := w.ReaderAt.ReadAt(b, at)
+	for _, size := range headerSizes() {
+		for i := range magicSecond {
+			if place := int64(size) + int64(i) - at; place >= 0 && place < int64(n) {
+				b[place] = 0
+			}
+		}
+	}
+	return n, err
 }
 
 func how(err error) string {

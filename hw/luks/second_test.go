@@ -70,6 +70,32 @@ func TestTheSecondHeaderOfADeviceThatServesAnotherPurposeIsNotUsed(t *testing.T)
 	}
 }
 
+// A probe that knows LUKS would name the second header, and look no further.
+func TestAProbeIsShownNoSecondHeader(t *testing.T) {
+	raw := capture(t, "luks2.img")
+	clear(raw[:binarySize])
+	seen := false
+	_, err := readHeader(headerSource{at: bytes.NewReader(raw), dataSize: imageSize, foreign: func(r io.ReaderAt) (string, error) {
+		seen = true
+		if size := r.(*io.SectionReader).Size(); size != int64(len(raw)) {
+			t.Errorf("a size of %d", size)
+		}
+		all := make([]byte, len(raw))
+		for at := 0; at < len(all); at += 7 { // however it is read
+			if _, err := r.ReadAt(all[at:min(at+7, len(all))], int64(at)); err != nil {
+				return "", err
+			}
+		}
+		if bytes.Contains(all, magicSecond) || !bytes.Contains(all, []byte("keyslots")) {
+			t.Error("the second header is shown, or more than it is hidden")
+		}
+		return "", nil
+	}})
+	if err != nil || !seen {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestTheNewerOfTwoGoodHeadersCounts(t *testing.T) {
 	for _, row := range []struct {
 		name      string
