@@ -23,7 +23,7 @@ VM_PACKAGES := ./qemu-tests/vm ./qemu-tests/scenario
 UNIT_PACKAGES = $(shell go list ./... | grep -v -x -e initd/qemu-tests/vm -e initd/qemu-tests/scenario)
 
 TIME ?= 60s
-FUZZ_SAMPLE ?= 3s
+FUZZ_SAMPLE ?= 2s
 SOAK ?= 20
 
 .PHONY: help
