@@ -3,6 +3,7 @@ package mount
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,6 +50,9 @@ func Compare(list []Info, s Spec, dev Number, root string) (State, string) {
 		}
 		if s.Type == "bind" && at.Root != root {
 			return Foreign, fmt.Sprintf("%s shows the folder %s, not %s", s.Where, at.Root, root)
+		}
+		if s.Type != "bind" && at.Root != root && root != "" {
+			return Foreign, fmt.Sprintf("%s shows only the folder %s of %s", s.Where, at.Root, at.Source)
 		}
 		if s.Type != "bind" && at.Type != s.Type {
 			return Different, fmt.Sprintf("mounted as %s, not %s", at.Type, s.Type)
@@ -102,6 +106,12 @@ func Mount(s Spec) error {
 	if err := os.MkdirAll(s.Where, 0o755); err != nil {
 		return fmt.Errorf("mount %s: make the folder: %w", s.Where, err)
 	}
+	// The kernel would show the mount at the link's end, where nobody looks for it.
+	if real, err := filepath.EvalSymlinks(s.Where); err != nil {
+		return fmt.Errorf("mount %s: %w", s.Where, err)
+	} else if real != s.Where {
+		return fmt.Errorf("mount %s: this is a link to %s; write that as the mount point", s.Where, real)
+	}
 	flag, data := ParseOptions(s.Options)
 	if s.Type == "bind" {
 		return bind(s, flag)
@@ -114,6 +124,27 @@ func Mount(s Spec) error {
 		return &Error{Op: "mount", Where: s.Where, Device: s.Device, Type: s.Type, Err: err}
 	}
 	return nil
+}
+
+// maxCovered bounds the names that Covered reads.
+const maxCovered = 3
+
+// Covered returns the first names in the folder where, at most three: a mount
+// there would hide them. None where there is no such folder yet. It can sleep.
+func Covered(where string) ([]string, error) {
+	f, err := os.Open(where)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look into %s: %w", where, err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(maxCovered)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("look into %s: %w", where, err)
+	}
+	return names, nil
 }
 
 // bind needs a second call: the kernel ignores all flags but MS_REC in the

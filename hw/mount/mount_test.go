@@ -130,6 +130,77 @@ func TestCheckRepairsAndRefuses(t *testing.T) {
 	}
 }
 
+func TestOfSeveralMountsOnOnePointTheTopmostCounts(t *testing.T) {
+	list, err := Parse(strings.NewReader(`30 1 253:1 / /srv rw - ext4 /dev/b rw
+28 30 253:2 / /srv rw - ext4 /dev/c rw
+29 1 253:3 / /mnt rw - ext4 /dev/d rw
+1 1 0:2 / / rw - rootfs rootfs rw
+31 29 253:3 /sub /srv/x rw - ext4 /dev/d rw
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := At(list, "/srv"); at == nil || at.ID != 28 {
+		t.Errorf("got %+v, want mount 28, which lies on mount 30", at)
+	}
+	if at := At(list, "/"); at == nil || at.ID != 1 {
+		t.Errorf("got %+v, want the root, its own parent", at)
+	}
+	state, reason := Compare(list, Spec{Where: "/srv/x", Type: "ext4", Device: "/dev/d"}, Number{253, 3}, "/")
+	if state != Foreign || !strings.Contains(reason, "only the folder /sub") {
+		t.Errorf("a bind mount where the whole is wanted: %s (%s)", state, reason)
+	}
+}
+
+func TestAMountPointIsAbsoluteAndNoLink(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(dir, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ name, where, want string }{
+		{"a relative path", "srv/x", "not an absolute path in its shortest form"},
+		{"a path with dots", "/srv/../x", "not an absolute path in its shortest form"},
+		{"a link", filepath.Join(dir, "link"), "this is a link to " + dir},
+		{"a folder behind a link", filepath.Join(dir, "link", "new"), "this is a link to " + filepath.Join(dir, "new")},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if err := Mount(Spec{Where: row.where, Type: "tmpfs"}); err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got %v, want %q", err, row.want)
+			}
+		})
+	}
+}
+
+func TestWhatAMountWouldHideIsTold(t *testing.T) {
+	dir := t.TempDir()
+	if names, err := Covered(filepath.Join(dir, "none")); err != nil || names != nil {
+		t.Errorf("no folder: %v, %v", names, err)
+	}
+	if names, err := Covered(dir); err != nil || len(names) != 0 {
+		t.Errorf("an empty folder: %v, %v", names, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "data"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := Covered(dir); err != nil || len(names) != 1 || names[0] != "data" {
+		t.Errorf("a folder with a file: %v, %v", names, err)
+	}
+}
+
+func FuzzParseOptions(f *testing.F) {
+	f.Add("ro,noatime,size=64M,x-systemd.automount")
+	f.Fuzz(func(t *testing.T, s string) {
+		flag, data := ParseOptions(strings.Split(s, ","))
+		again, rest := ParseOptions(strings.Split(data, ","))
+		if again != 0 || rest != data {
+			t.Errorf("%q: data %q holds options still (%#x after %#x)", s, data, again, flag)
+		}
+	})
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(captured)
 	f.Add("1 2 3:4 \\040 /a rw - t s\n")

@@ -85,18 +85,18 @@ func parseLine(line string) (Info, error) {
 		}
 		*n.to = int(v)
 	}
-	i.Root, i.Point = unescape(f[3]), unescape(f[4])
+	i.Root, i.Point = Unescape(f[3]), Unescape(f[4])
 	i.Options, i.Optional = strings.Split(f[5], ","), f[6:dash]
-	i.Type, i.Source = f[dash+1], unescape(f[dash+2])
+	i.Type, i.Source = f[dash+1], Unescape(f[dash+2])
 	if len(f) > dash+3 {
-		i.Super = strings.Split(unescape(strings.Join(f[dash+3:], " ")), ",")
+		i.Super = strings.Split(Unescape(strings.Join(f[dash+3:], " ")), ",")
 	}
 	return i, nil
 }
 
-// unescape undoes the kernel's octal escapes of space, tab, newline,
-// backslash and # (fs/proc_namespace.c, mangle).
-func unescape(s string) string {
+// Unescape undoes the kernel's octal escapes of space, tab, newline,
+// backslash and # (fs/proc_namespace.c, mangle); /proc/swaps has them too.
+func Unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
 	}
@@ -124,10 +124,18 @@ func List() ([]Info, error) {
 	return Parse(f)
 }
 
-// At returns the topmost mount on where, or nil.
+// At returns the topmost mount on where, or nil: of several on one point, the
+// one that is the parent of none of the others. The order of the lines does not
+// say that; a mount that was moved keeps its old place.
 func At(list []Info, where string) *Info {
+	covered := map[int]bool{}
+	for i := range list {
+		if list[i].Point == where && list[i].Parent != list[i].ID {
+			covered[list[i].Parent] = true
+		}
+	}
 	for i := len(list) - 1; i >= 0; i-- {
-		if list[i].Point == where {
+		if list[i].Point == where && !covered[list[i].ID] {
 			return &list[i]
 		}
 	}
@@ -136,12 +144,16 @@ func At(list []Info, where string) *Info {
 
 // Watch calls changed after every change of the mount table until ctx ends,
 // and once at the start. The kernel marks the open file with POLLPRI
-// (fs/namespace.c, poll on mountinfo).
+// (proc(5)).
 func Watch(ctx context.Context, changed func([]Info)) error {
-	f, err := os.Open("/proc/self/mountinfo")
+	// Not os.Open: it would put the file into the runtime's own epoll set, and
+	// this file tells each change to whichever poll asks first (mounts_poll,
+	// fs/proc_namespace.c); ours then waits for ever.
+	fd, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("watch mounts: %w", err)
 	}
+	f := os.NewFile(uintptr(fd), "mountinfo")
 	defer f.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -163,7 +175,7 @@ func Watch(ctx context.Context, changed func([]Info)) error {
 			return err
 		}
 		changed(list)
-		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLPRI}, {Fd: int32(r.Fd()), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLPRI}, {Fd: int32(r.Fd()), Events: unix.POLLIN}}
 		for {
 			if _, err := unix.Poll(fds, -1); err == nil {
 				break
