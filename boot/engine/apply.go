@@ -103,7 +103,8 @@ func (s *state) declared(e report.Event) {
 	if pu == nil || s.byID[e.Unit] != nil {
 		return
 	}
-	u := &unit{ix: len(s.units), u: pu, template: t, state: report.Waiting, attempt: e.Attempt}
+	u := &unit{ix: len(s.units), u: pu, template: t, attempt: e.Attempt}
+	s.setState(u, report.Waiting)
 	s.units = append(s.units, u)
 	s.byID[pu.ID] = u
 	s.open++
@@ -242,7 +243,8 @@ func (s *state) attemptStarted(u *unit, e report.Event) {
 	u.progress = report.Event{}
 	u.waits = nil
 	if e.State != "" {
-		u.state, u.reason = e.State, ""
+		s.setState(u, e.State)
+		u.reason = ""
 	}
 	s.remind(timer{at: u.opBy, u: u})
 }
@@ -311,7 +313,8 @@ func (s *state) unitChanged(u *unit, e report.Event) {
 		}
 		u.phase, u.cancelled = idle, false
 	}
-	u.state, u.reason = e.State, e.Reason
+	s.setState(u, e.State)
+	u.reason = e.Reason
 	if e.Ordered != "" {
 		s.ordered(u, e)
 	}
@@ -335,6 +338,17 @@ func (s *state) unitChanged(u *unit, e report.Event) {
 		s.closeRound(u, e.At)
 	}
 	s.claimsChanged(u, e.At)
+}
+
+// setState keeps count of the units that wait or run.
+func (s *state) setState(u *unit, to report.State) {
+	if u.state != "" && !u.state.Settled() {
+		s.active--
+	}
+	u.state = to
+	if !to.Settled() {
+		s.active++
+	}
 }
 
 // ordered clears what an operator's order ends.

@@ -136,7 +136,8 @@ func (e *Engine) Record(ev report.Event) error {
 	return fmt.Errorf("record an event of kind %q: only the engine makes those", ev.Kind)
 }
 
-// SettledC is closed when every unit has been through its first round.
+// SettledC is closed when no unit waits or runs, at the latest when the budget
+// is over.
 func (e *Engine) SettledC() <-chan struct{} { return e.settled }
 
 // ReadyC is closed when the milestone ready is reached.

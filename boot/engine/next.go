@@ -76,7 +76,7 @@ func (s *state) next(now time.Duration) (decision, bool) {
 			return d, true
 		}
 	}
-	if s.open == 0 && !s.settled {
+	if !s.settled && s.open == 0 && (s.active == 0 || now >= s.origin+s.budget) {
 		return one(report.Event{Kind: report.Settled, At: now}), true
 	}
 	return decision{}, false

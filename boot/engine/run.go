@@ -97,8 +97,12 @@ func ledgerKey(unit string) string { return "unit/" + unit }
 func (r *run) loop() error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	beat := time.NewTicker(r.cfg.HeartbeatEvery)
-	defer beat.Stop()
+	var beat <-chan time.Time
+	if r.cfg.Heartbeat != nil {
+		t := time.NewTicker(r.cfg.HeartbeatEvery)
+		defer t.Stop()
+		beat = t.C
+	}
 	for {
 		if at, ok := r.s.nextAt(); ok {
 			timer.Reset(max(0, at-r.cfg.Clock()))
@@ -112,7 +116,7 @@ func (r *run) loop() error {
 				r.input(in)
 			}
 		case <-timer.C:
-		case <-beat.C:
+		case <-beat:
 		}
 		r.decide()
 		r.heartbeat()

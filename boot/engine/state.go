@@ -33,6 +33,7 @@ type state struct {
 
 	openUnits int // units, no milestones, that ready waits for: still in their first round
 	open      int // all units and templates still in their first round
+	active    int // units that wait or run, whether in their first round or later
 	settled   bool
 
 	halted  bool // as the events say

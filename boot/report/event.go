@@ -37,7 +37,7 @@ const (
 	Halted            Kind = "halt"       // Unit, Reason: nothing new starts
 	Resumed           Kind = "resume"     // the cause of the halt is gone
 	BudgetOver        Kind = "budget"     // Reason
-	Settled           Kind = "settled"    // every unit has been through its first round
+	Settled           Kind = "settled"    // no unit waits or runs, or the budget is over
 	ReadyReached      Kind = "ready"      // the milestone ready
 	MilestoneReached  Kind = "milestone"  // Unit
 	ShutdownStep      Kind = "shutdown"   // Step: one step of the way down

@@ -1,0 +1,421 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"initd/boot/plan"
+	"initd/boot/report"
+)
+
+// story is a random plan, how its units behave, and what the world does.
+type story struct {
+	units   []plan.Unit
+	scripts []script
+	there   []bool
+	world   []turn
+	cures   bool // every failure ends some day
+}
+
+// turn is something that the world does.
+type turn struct {
+	at      time.Duration
+	what    plan.Resource
+	present bool
+	gen     uint64
+	dev     string
+	drop    bool // lost on its way: only a resync tells
+	wipe    bool // what stands on it is gone as well
+	resync  bool
+}
+
+const storyEnd = 10 * time.Minute // of the world's turns
+
+func drawStory(rt *rapid.T, cures bool) story {
+	st := story{cures: cures}
+	worlds := rapid.IntRange(1, 4).Draw(rt, "worlds")
+	name := func(i int) plan.Resource { return plan.Resource(fmt.Sprintf("block/w%d", i)) }
+	n := rapid.IntRange(1, 10).Draw(rt, "units")
+	for i := range n {
+		st.units = append(st.units, drawUnit(rt, i, worlds, name))
+		s := script{
+			took:   rapid.SampledFrom([]time.Duration{0, 0, time.Second, 20 * time.Second}).Draw(rt, "took"),
+			checks: rapid.SampledFrom([]time.Duration{0, 0, 300 * time.Millisecond, 5 * time.Second}).Draw(rt, "checks"),
+			fails:  rapid.SampledFrom([]int{0, 0, 0, 1, 3}).Draw(rt, "fails"),
+		}
+		if !cures {
+			switch rapid.IntRange(0, 12).Draw(rt, "trouble") {
+			case 0:
+				s.fails = -1
+			case 1:
+				s.hang = true
+			case 2:
+				s.answer = Foreign
+			case 3:
+				s.deaf = 2 * time.Minute
+			case 4:
+				s.fails, s.err = 1, final(fmt.Errorf("cannot be helped"))
+			case 5:
+				s.fails, s.err = 1, stuckError{} // forever: a channel made out here would stop virtual time
+			}
+		}
+		st.scripts = append(st.scripts, s)
+		st.there = append(st.there, rapid.IntRange(0, 5).Draw(rt, "there") == 0)
+	}
+	st.world = drawWorld(rt, worlds, name, cures)
+	return st
+}
+
+func drawUnit(rt *rapid.T, i, worlds int, name func(int) plan.Resource) plan.Unit {
+	x := u(fmt.Sprintf("u/%d", i))
+	for range rapid.IntRange(0, 3).Draw(rt, "needs") {
+		n := plan.Need{Mode: rapid.SampledFrom([]plan.Mode{plan.Require, plan.Require, plan.After}).Draw(rt, "mode")}
+		for range rapid.IntRange(1, 3).Draw(rt, "anyOf") {
+			if k := rapid.IntRange(0, i+worlds-1).Draw(rt, "need"); k < i {
+				n.AnyOf = append(n.AnyOf, plan.Resource(fmt.Sprintf("u/%d", k)))
+			} else {
+				n.AnyOf = append(n.AnyOf, name(k-i))
+			}
+		}
+		slices.Sort(n.AnyOf)
+		n.AnyOf = slices.Compact(n.AnyOf)
+		if n.Mode == plan.Require {
+			n.Min = rapid.IntRange(1, len(n.AnyOf)).Draw(rt, "min")
+		}
+		x.Needs = append(x.Needs, n)
+	}
+	attempts(rapid.IntRange(1, 3).Draw(rt, "attempts"))(&x)
+	x.Policy.Retry.Jitter = 0.2
+	x.OnLoss = rapid.SampledFrom([]plan.OnLoss{plan.LossReport, plan.LossRecheck, plan.LossStop}).Draw(rt, "loss")
+	if rapid.IntRange(0, 3).Draw(rt, "wait") == 0 {
+		x.Policy.Wait = plan.Duration(20 * time.Second)
+	}
+	if rapid.IntRange(0, 7).Draw(rt, "halt") == 0 {
+		x.Policy.OnFailure = plan.Halt
+	}
+	switch rapid.IntRange(0, 5).Draw(rt, "kind") {
+	case 0, 1:
+		batched(fmt.Sprint("b", rapid.IntRange(0, 1).Draw(rt, "batch")))(&x)
+	case 2:
+		x.Uninterruptible = true
+	}
+	return x
+}
+
+// drawWorld: resources come and go; in the end all are there, or any, and
+// whoever lost track enumerates again.
+func drawWorld(rt *rapid.T, worlds int, name func(int) plan.Resource, allBack bool) []turn {
+	var list []turn
+	for range rapid.IntRange(0, 12).Draw(rt, "turns") {
+		list = append(list, turn{
+			at:      time.Duration(rapid.Int64Range(0, int64(storyEnd/time.Millisecond)).Draw(rt, "at")) * time.Millisecond,
+			what:    name(rapid.IntRange(0, worlds-1).Draw(rt, "what")),
+			present: rapid.Bool().Draw(rt, "present"),
+			drop:    rapid.Bool().Draw(rt, "drop"),
+			wipe:    rapid.Bool().Draw(rt, "wipe"),
+		})
+	}
+	slices.SortStableFunc(list, func(a, b turn) int { return int(a.at - b.at) })
+	for i := range worlds {
+		if allBack || rapid.Bool().Draw(rt, "back") {
+			list = append(list, turn{at: storyEnd, what: name(i), present: true, drop: rapid.Bool().Draw(rt, "drop")})
+		}
+	}
+	now := map[plan.Resource]turn{}
+	var out []turn
+	for _, t := range list {
+		old := now[t.what]
+		t.gen = old.gen
+		if t.present && !old.present {
+			t.gen++
+		}
+		if t.present == old.present {
+			continue
+		}
+		t.wipe = t.wipe && !t.present
+		now[t.what] = t
+		out = append(out, t)
+		if t.drop && rapid.IntRange(0, 2).Draw(rt, "resync") == 0 {
+			out = append(out, turn{at: t.at + time.Millisecond, resync: true})
+		}
+	}
+	return append(out, turn{at: storyEnd + time.Second, resync: true})
+}
+
+// asked is one call of next as the loop made it.
+type asked struct {
+	applied int // events logged before it
+	now     time.Duration
+	d       decision
+	ok      bool
+}
+
+// outcome is what became of a story.
+type outcome struct {
+	events []report.Event
+	states map[string]report.State
+	there  map[string]bool
+	asked  []asked
+	errs   []string
+	plan   *plan.Plan
+	end    time.Duration
+	rules  rules
+}
+
+// tell runs a story in virtual time; honest: nothing is dropped.
+func tell(t *testing.T, st story, honest bool, long time.Duration) (o outcome) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, slices.Clone(st.units)...)
+		for i := range st.units {
+			s := st.scripts[i]
+			g.m.script[st.units[i].ID] = &s
+			g.m.there[st.units[i].ID] = st.there[i]
+		}
+		g.cfg.decided = func(now time.Duration, d decision, ok bool) {
+			o.asked = append(o.asked, asked{len(g.log.all()), now, d, ok})
+		}
+		e, err := New(g.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { _ = e.Run(ctx); close(done) }()
+		g.e = e
+		play(g, st, honest)
+		time.Sleep(long)
+		synctest.Wait()
+		o.end = g.m.clock()
+		o.events, o.states = g.log.all(), g.log.states()
+		cancel()
+		time.Sleep(10 * time.Minute) // actions that ignore their context
+		<-done
+		o.plan, o.there, o.errs = g.cfg.Plan, g.m.there, g.m.errs
+		o.rules = newRun(e, ctx).s.rules
+	})
+	return o
+}
+
+// play posts the world's turns at their times.
+func play(g *rig, st story, honest bool) {
+	now := map[plan.Resource]plan.Fact{}
+	at := time.Duration(0)
+	for _, w := range st.world {
+		time.Sleep(w.at - at)
+		at = w.at
+		if w.resync {
+			var all []plan.Fact
+			for _, f := range now {
+				all = append(all, f)
+			}
+			slices.SortFunc(all, func(a, b plan.Fact) int { return len(a.Resource) - len(b.Resource) })
+			_ = g.e.Post(all...)
+			continue
+		}
+		f := plan.Fact{Resource: w.what, Present: w.present, Generation: w.gen, Reason: "unplugged"}
+		now[w.what] = f
+		if w.wipe {
+			for _, x := range st.units {
+				if x.OnLoss != plan.LossReport && requires(x, w.what) {
+					g.m.remove(x.ID)
+				}
+			}
+		}
+		if honest || !w.drop {
+			_ = g.e.Post(f)
+		}
+	}
+}
+
+// requires tells that a unit cannot do without a resource.
+func requires(x plan.Unit, r plan.Resource) bool {
+	return slices.ContainsFunc(x.Needs, func(n plan.Need) bool {
+		return n.Mode == plan.Require && slices.Contains(n.AnyOf, r) && n.Min == len(n.AnyOf)
+	})
+}
+
+// oracle checks a log by the rules, knowing nothing of how the engine works.
+func oracle(o outcome) []string {
+	var errs []string
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Sprintf(format, args...)) }
+	state := map[string]report.State{}
+	through := map[string]bool{}
+	present := map[plan.Resource]bool{}
+	provider := map[plan.Resource]string{}
+	for _, u := range o.plan.Units {
+		for _, r := range u.Provides {
+			provider[r] = u.ID
+		}
+	}
+	busy := map[string]report.Op{}
+	settled := time.Duration(-1)
+	halted := false
+	for _, e := range o.events {
+		switch e.Kind {
+		case report.ResourceChanged:
+			present[plan.Resource(e.Resource)] = e.Presence == report.Present
+		case report.Halted:
+			halted = true
+		case report.Resumed:
+			halted = false
+		case report.AttemptStarted:
+			if op := busy[e.Unit]; op != "" {
+				bad("%s: %s starts while %s runs", e.Unit, e.Op, op)
+			}
+			busy[e.Unit] = e.Op
+			if state[e.Unit].OK() {
+				bad("%s: %s starts although it is %s", e.Unit, e.Op, state[e.Unit])
+			}
+			if e.Op != report.Check {
+				break
+			}
+			if halted && !through[e.Unit] && e.Attempt == 1 && !free(o, e.Unit, state) {
+				bad("%s starts while the boot is halted", e.Unit)
+			}
+			for _, n := range o.plan.Unit(e.Unit).Needs {
+				have := 0
+				for _, r := range n.AnyOf {
+					if n.Mode == plan.After && (provider[r] == "" || through[provider[r]]) || n.Mode == plan.Require && present[r] {
+						have++
+					}
+				}
+				if want := n.Min; n.Mode == plan.After && have < len(n.AnyOf) || n.Mode == plan.Require && have < want {
+					bad("%s starts at %s before its need %v", e.Unit, e.At, n.AnyOf)
+				}
+			}
+		case report.AttemptEnded:
+			busy[e.Unit] = ""
+		case report.Settled:
+			settled = e.At
+			for id, s := range state {
+				if !s.Settled() && (!through[id] || e.At < time.Second+time.Duration(o.plan.Budget)) {
+					bad("settled while %s is %s", id, s)
+				}
+			}
+		}
+		if e.Kind == report.UnitDeclared {
+			state[e.Unit] = report.Waiting
+		}
+		if e.State != "" {
+			state[e.Unit] = e.State
+			through[e.Unit] = through[e.Unit] || e.State.Settled()
+		}
+	}
+	if settled < 0 || settled > time.Second+time.Duration(o.plan.Budget) {
+		bad("settled at %s, want it by %s", settled, time.Second+time.Duration(o.plan.Budget))
+	}
+	return append(errs, o.errs...)
+}
+
+// free tells whether a unit may start in a halted boot: it holds the boot, or
+// something that does stands on it.
+func free(o outcome, id string, state map[string]report.State) bool {
+	needed := map[string]bool{}
+	for i := len(o.plan.Units) - 1; i >= 0; i-- { // needs point backwards
+		x := &o.plan.Units[i]
+		if needed[x.ID] || x.Policy.OnFailure == plan.Halt && state[x.ID].Settled() && !state[x.ID].OK() {
+			needed[x.ID] = true
+			for _, n := range x.Needs {
+				for _, r := range n.AnyOf {
+					needed[string(r)] = needed[string(r)] || n.Mode == plan.Require
+				}
+			}
+		}
+	}
+	return needed[id]
+}
+
+func TestPropertyEveryRunKeepsTheRulesAndSettles(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		st := drawStory(rt, false)
+		o := tell(t, st, rapid.Bool().Draw(rt, "honest"), time.Hour)
+		if errs := oracle(o); len(errs) > 0 {
+			rt.Fatalf("%d rules broken: %v\nlog:\n%s", len(errs), errs, dump(o.events))
+		}
+	})
+}
+
+func TestPropertyWhatIsLostAndReturnsIsNeverWaitedForInVain(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		st := drawStory(rt, true)
+		o := tell(t, st, true, 2*time.Hour)
+		errs := oracle(o)
+		for id, s := range o.states {
+			if !s.OK() {
+				errs = append(errs, fmt.Sprintf("%s is %s in the end", id, s))
+			}
+			if !o.there[id] && id != plan.ReadyID {
+				errs = append(errs, fmt.Sprintf("%s is not in place in the end", id))
+			}
+		}
+		if len(errs) > 0 {
+			rt.Fatalf("%v\nlog:\n%s", errs, dump(o.events))
+		}
+	})
+}
+
+func TestPropertyDroppedEventsChangeNothingButTime(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		st := drawStory(rt, true)
+		honest := tell(t, st, true, 2*time.Hour)
+		dropped := tell(t, st, false, 2*time.Hour)
+		for _, o := range []outcome{honest, dropped} {
+			for id, s := range o.states {
+				if s == report.Adopted { // done or adopted depends on who came first
+					o.states[id] = report.Done
+				}
+			}
+		}
+		if diff := cmp.Diff(honest.states, dropped.states); diff != "" {
+			rt.Fatalf("states (-all events +some dropped):\n%s\nlog:\n%s", diff, dump(dropped.events))
+		}
+		if diff := cmp.Diff(honest.there, dropped.there); diff != "" {
+			rt.Fatalf("machine (-all events +some dropped):\n%s", diff)
+		}
+	})
+}
+
+func TestPropertyAnyPrefixReplaysToTheSameNextActions(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		st := drawStory(rt, false)
+		o := tell(t, st, true, time.Minute)
+		for range 10 {
+			a := o.asked[rapid.IntRange(0, len(o.asked)-1).Draw(rt, "prefix")]
+			s := newState(o.plan, o.rules)
+			for _, e := range o.events[:a.applied] {
+				s.apply(e)
+			}
+			s.markAll()
+			d, ok := s.next(a.now)
+			if diff := cmp.Diff(flat(a.d, a.ok), flat(d, ok)); diff != "" {
+				rt.Fatalf("next after %d of %d events (-live +replayed):\n%s\nlog:\n%s", a.applied, len(o.events), diff, dump(o.events[:a.applied]))
+			}
+		}
+	})
+}
+
+// flat is a decision without pointers.
+func flat(d decision, ok bool) map[string]any {
+	m := map[string]any{"ok": ok, "events": d.events, "do": int(d.effect.do), "by": d.effect.by}
+	var units []string
+	for _, u := range d.effect.units {
+		units = append(units, u.u.ID)
+	}
+	m["units"] = units
+	return m
+}
+
+func dump(events []report.Event) string {
+	text := ""
+	for _, e := range events {
+		text += fmt.Sprintf("%9.3f %-9s %-6s %s%s %s %s %s\n", (e.At - time.Second).Seconds(), e.Kind, e.Unit, e.Resource, e.Op, e.State, e.Presence, e.Reason)
+	}
+	return text
+}
