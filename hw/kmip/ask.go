@@ -2,14 +2,11 @@ package kmip
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	kmipgo "github.com/ovh/kmip-go"
 	"github.com/ovh/kmip-go/payloads"
-
-	"initd/hw/secret"
 )
 
 const (
@@ -181,100 +178,6 @@ func locatedIDs(answer kmipgo.OperationPayload) []string {
 	return p.UniqueIdentifier
 }
 
-// describe reads the attributes of all located objects, each once.
-func (a *asking) describe(ctx context.Context, jobs []*job) error {
-	var wanted []string
-	var calls []*call
-	lost := map[string]*int{}
-	names := map[string][]kmipgo.AttributeName{}
-	for _, j := range jobs { // in order, so that runs compare
-		found := a.located[j]
-		if len(found) > maxCandidates {
-			a.fail(j, &Error{Code: CodeAmbiguous, Cause: fmt.Errorf("the server offers %d objects: it may have ignored what was asked for", len(found)), Hint: "select by unique id"})
-			continue
-		}
-		for _, id := range found {
-			if _, seen := a.objects[id]; seen && covers(a.objects[id], j.request.Selector) {
-				continue
-			}
-			if names[id] == nil {
-				wanted = append(wanted, id)
-				lost[id] = j.lostAt(a.endpoint.server.Name)
-			}
-			names[id] = union(names[id], j.request.Selector.attributeNames())
-		}
-	}
-	for _, id := range wanted {
-		calls = append(calls, &call{request: &payloads.GetAttributesRequestPayload{UniqueIdentifier: id, AttributeName: names[id]}, lost: lost[id]})
-	}
-	defer func() {
-		for i, c := range calls {
-			if c.done {
-				a.objects[wanted[i]] = described(wanted[i], c)
-			}
-		}
-	}()
-	if err := a.exchange(ctx, calls); err != nil {
-		return err
-	}
-	// Some servers fail a request that names an attribute which they do not know: ask them for all.
-	again := false
-	for i, c := range calls {
-		if c.err != nil && (c.err.Code == CodeUnsupported || c.err.Code == CodeRefused) {
-			*c = call{request: &payloads.GetAttributesRequestPayload{UniqueIdentifier: wanted[i]}, lost: lost[wanted[i]]}
-			again = true
-		}
-	}
-	if !again {
-		return nil
-	}
-	return a.exchange(ctx, calls)
-}
-
-// covers: an object that was described for one selector may lack what another one asks about.
-func covers(o *object, sel Selector) bool {
-	if o == nil || o.err != nil || o.asked == nil {
-		return true
-	}
-	for _, n := range sel.attributeNames() {
-		if !o.asked[n] {
-			return false
-		}
-	}
-	return true
-}
-
-func union(a, b []kmipgo.AttributeName) []kmipgo.AttributeName {
-	for _, n := range b {
-		found := false
-		for _, m := range a {
-			found = found || m == n
-		}
-		if !found {
-			a = append(a, n)
-		}
-	}
-	return a
-}
-
-func described(id string, c *call) *object {
-	o := &object{id: id, err: c.err}
-	if p, ok := c.answer.(*payloads.GetAttributesResponsePayload); ok && c.err == nil {
-		if p.UniqueIdentifier != id {
-			o.err = &Error{Code: CodeProtocol, Cause: fmt.Errorf("the server describes %q, asked for was %q", p.UniqueIdentifier, id)}
-			return o
-		}
-		o = readObject(p)
-	}
-	if req, ok := c.request.(*payloads.GetAttributesRequestPayload); ok && len(req.AttributeName) > 0 {
-		o.asked = map[kmipgo.AttributeName]bool{}
-		for _, n := range req.AttributeName {
-			o.asked[n] = true
-		}
-	}
-	return o
-}
-
 // judge decides which objects to get for a job.
 func (a *asking) judge(j *job, found []string) ([]*object, *Error) {
 	var objects []*object
@@ -298,90 +201,4 @@ func (a *asking) judge(j *job, found []string) ([]*object, *Error) {
 		}
 	}
 	return choose(j.request, objects)
-}
-
-// fetch gets the chosen objects.
-func (a *asking) fetch(ctx context.Context, jobs []*job, chosen map[*job][]*object) error {
-	var calls []*call
-	byJob := map[*job][]*call{}
-	for _, j := range jobs {
-		for _, o := range chosen[j] {
-			c := &call{request: &payloads.GetRequestPayload{UniqueIdentifier: o.id}, lost: j.lostAt(a.endpoint.server.Name)}
-			calls = append(calls, c)
-			byJob[j] = append(byJob[j], c)
-		}
-	}
-	exchangeErr := a.exchange(ctx, calls)
-	for _, j := range jobs {
-		if mine := byJob[j]; len(mine) > 0 && allDone(mine) {
-			a.finish(j, chosen[j], mine)
-		}
-	}
-	for _, c := range calls {
-		wipePayload(c.answer)
-	}
-	return exchangeErr
-}
-
-func allDone(calls []*call) bool {
-	for _, c := range calls {
-		if !c.done {
-			return false
-		}
-	}
-	return true
-}
-
-// finish makes the result of a job. Its newest key has to be good; older ones
-// that cannot be had are left out.
-func (a *asking) finish(j *job, objects []*object, gets []*call) {
-	var keys []Key
-	for i, o := range objects {
-		key := Key{UniqueID: o.id, ObjectType: typeName(o.objectType), State: stateName(o.state), Initial: o.initial}
-		if !a.get {
-			if o.objectType == 0 {
-				key.ObjectType = ""
-			}
-			keys = append(keys, key)
-			continue
-		}
-		err := takeKey(&key, j.request.Selector, gets[i])
-		if err != nil && i == 0 {
-			a.fail(j, err)
-			return
-		}
-		if err == nil {
-			keys = append(keys, key)
-		}
-	}
-	j.done = true
-	j.result = Result{Request: j.request.name(), Server: a.endpoint.server.Name, Address: a.address, Keys: keys}
-}
-
-// takeKey moves the key bytes of a Get answer into a secret buffer.
-func takeKey(key *Key, sel Selector, c *call) *Error {
-	if c.err != nil {
-		return c.err
-	}
-	p, ok := c.answer.(*payloads.GetResponsePayload)
-	if !ok {
-		return &Error{Code: CodeProtocol, Cause: errors.New("the answer to Get has no object")}
-	}
-	if p.UniqueIdentifier != key.UniqueID {
-		return &Error{Code: CodeProtocol, Cause: fmt.Errorf("the server gave %q, asked for was %q", p.UniqueIdentifier, key.UniqueID)}
-	}
-	if sel.ObjectType != "" && typeName(p.ObjectType) != sel.ObjectType {
-		return wrongType(p.ObjectType, sel.ObjectType)
-	}
-	raw, err := keyBytes(p)
-	if err != nil {
-		return err
-	}
-	key.ObjectType = typeName(p.ObjectType)
-	buf, lockErr := secret.From(raw) // zeroes raw
-	if lockErr != nil {
-		return &Error{Code: CodeLocal, Cause: fmt.Errorf("keep the key: %w", lockErr)}
-	}
-	key.Secret = buf
-	return nil
 }

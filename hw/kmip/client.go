@@ -83,29 +83,53 @@ func (c *Client) Health() Health {
 	return c.health.clone()
 }
 
+// Done hears of each result as soon as it is final, one at a time: i is the
+// index of its request. The keys are its own from then on.
+type Done func(i int, r Result)
+
 // Fetch gets the keys of all requests, in their order. It keeps trying until
 // each request has a key, or a final word from every server that could be
 // reached, or ctx ends. Fetch the pure function is the same for one call.
 func (c *Client) Fetch(ctx context.Context, requests []Request, progress Progress) []Result {
-	return c.run(ctx, requests, progress, how{get: true})
+	results := make([]Result, len(requests))
+	c.FetchEach(ctx, requests, progress, func(i int, r Result) { results[i] = r })
+	return results
+}
+
+// FetchEach is Fetch for callers that want each key as soon as it is here: a
+// key that is still awaited holds no other one up.
+func (c *Client) FetchEach(ctx context.Context, requests []Request, progress Progress, done Done) {
+	c.run(ctx, requests, progress, how{get: true}, done)
 }
 
 // Lookup does all that Fetch does but get the keys: what is found, where, of
 // which type and state. It makes one round instead of waiting for servers.
 func (c *Client) Lookup(ctx context.Context, requests []Request, progress Progress) []Result {
-	return c.run(ctx, requests, progress, how{once: true})
+	results := make([]Result, len(requests))
+	c.run(ctx, requests, progress, how{once: true}, func(i int, r Result) { results[i] = r })
+	return results
 }
 
 // Fetch makes a Client, fetches all requests with it and closes it. Results
 // are in the order of the requests. It is a function of its arguments and the
 // network, for child processes: Config, Request, Result and Event are data.
 func Fetch(ctx context.Context, cfg Config, requests []Request, progress Progress) []Result {
+	results := make([]Result, len(requests))
+	FetchEach(ctx, cfg, requests, progress, func(i int, r Result) { results[i] = r })
+	return results
+}
+
+// FetchEach is Fetch that hands each result over as soon as it is final.
+func FetchEach(ctx context.Context, cfg Config, requests []Request, progress Progress, done Done) {
 	c, err := New(cfg)
 	if err != nil {
-		return failAll(requests, err)
+		for i, r := range failAll(requests, err) {
+			done(i, r)
+		}
+		return
 	}
 	defer c.Close()
-	return c.Fetch(ctx, requests, progress)
+	c.FetchEach(ctx, requests, progress, done)
 }
 
 func failAll(requests []Request, err error) []Result {
@@ -126,21 +150,28 @@ type how struct {
 	once bool // one round over the servers
 }
 
-func (c *Client) run(ctx context.Context, requests []Request, progress Progress, h how) []Result {
+func (c *Client) run(ctx context.Context, requests []Request, progress Progress, h how, done Done) {
 	emit := c.emitter(progress)
 	jobs := make([]*job, len(requests))
 	groups := map[string][]*job{}
+	var one sync.Mutex
+	hear := func(j *job) {
+		one.Lock()
+		defer one.Unlock()
+		done(j.index, j.result)
+	}
 	for i, r := range requests {
 		jobs[i] = newJob(i, r)
 		if err := r.Validate(); err != nil {
 			jobs[i].end(&Error{Code: CodeConfig, Cause: err})
+			hear(jobs[i])
 			continue
 		}
 		groups[r.Group] = append(groups[r.Group], jobs[i])
 	}
 	var wg sync.WaitGroup
 	for name, members := range groups {
-		g := &group{client: c, name: name, jobs: members, how: h, emit: emit}
+		g := &group{client: c, name: name, jobs: members, how: h, emit: emit, done: hear, told: map[*job]bool{}}
 		for _, e := range c.endpoints {
 			if e.server.Group == name {
 				g.endpoints = append(g.endpoints, e)
@@ -149,11 +180,6 @@ func (c *Client) run(ctx context.Context, requests []Request, progress Progress,
 		wg.Go(func() { g.run(ctx) })
 	}
 	wg.Wait()
-	results := make([]Result, len(jobs))
-	for i, j := range jobs {
-		results[i] = j.result
-	}
-	return results
 }
 
 // end gives a job its final error.

@@ -37,6 +37,8 @@ type Event struct {
 	Found   int    `json:"found,omitempty"`
 	Missing int    `json:"missing,omitempty"`
 	Error   *Error `json:"error,omitempty"`
+	// Lost: the connection had been in use (Failed).
+	Lost bool `json:"lost,omitempty"`
 	// Reasons has a line for each server that did not help (Waiting):
 	// "kms-a (192.0.2.21:5696): connection refused".
 	Reasons []string `json:"reasons,omitempty"`

@@ -16,6 +16,8 @@ type group struct {
 	jobs      []*job
 	how       how
 	emit      Progress
+	done      func(*job)
+	told      map[*job]bool // jobs that done has heard of
 	// last is the latest reason of each server that could not be talked to.
 	last map[string]*Error
 	// found is what each server said in this call.
@@ -26,6 +28,7 @@ type group struct {
 // had its say about some job, reach one of them and ask; pause when none can
 // be reached.
 func (g *group) run(ctx context.Context) {
+	defer g.tell()
 	if len(g.endpoints) == 0 {
 		g.endAll(&Error{Code: CodeConfig, Cause: fmt.Errorf("no key server is in group %q", g.name), Hint: "give a server that group, or the key another one"})
 		return
@@ -176,6 +179,7 @@ func (g *group) talk(ctx context.Context, s *session) bool {
 	before, known, stale := g.openAt(name), f.size(), s.reused
 	err := s.ask(ctx, g.jobs, f, g.how.get)
 	stale = stale && s.reused // still unanswered: it had been closed while idle
+	g.tell()
 	answered := before - g.openAt(name)
 	if answered > 0 {
 		g.emit(Event{Kind: Answered, Server: name, Address: s.address, Found: g.foundBy(name), Missing: g.missingAt(name)})
@@ -191,8 +195,18 @@ func (g *group) talk(ctx context.Context, s *session) bool {
 	}
 	failure := s.endpoint.fail(s.address, classify(err, s.endpoint.id, time.Now()))
 	g.last[name] = failure
-	g.emit(Event{Kind: Failed, Server: name, Address: s.address, Error: failure})
+	g.emit(Event{Kind: Failed, Server: name, Address: s.address, Error: failure, Lost: true})
 	return answered > 0 || shrunk || f.size() > known
+}
+
+// tell hands over what is done, so that a key that is here waits for no other.
+func (g *group) tell() {
+	for _, j := range g.jobs {
+		if j.done && !g.told[j] {
+			g.told[j] = true
+			g.done(j)
+		}
+	}
 }
 
 func (g *group) openAt(server string) int {

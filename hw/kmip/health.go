@@ -15,6 +15,9 @@ type ServerHealth struct {
 	// Up: the last thing heard was a success. Down: it was a failure. Neither: nothing is known.
 	Up   bool `json:"up,omitempty"`
 	Down bool `json:"down,omitempty"`
+	// Lost: it is down because a connection ended in mid-conversation. It spoke before, and is dialled before
+	// servers that never did.
+	Lost bool `json:"lost,omitempty"`
 	// Batch is how many requests in a message the server takes; 0 means that no limit was met.
 	Batch int `json:"batch,omitempty"`
 }
@@ -24,9 +27,9 @@ func (h Health) Observe(e Event) {
 	s := h[e.Server]
 	switch e.Kind {
 	case Connected:
-		s.Up, s.Down = true, false
+		s.Up, s.Down, s.Lost = true, false, false
 	case Failed:
-		s.Up, s.Down = false, true
+		s.Up, s.Down, s.Lost = false, true, e.Lost
 	case Shrunk:
 		s.Batch = e.Batch
 	default:
@@ -43,15 +46,17 @@ func (h Health) clone() Health {
 	return c
 }
 
-// order sorts servers for dialling: healthy ones, unknown ones, failed ones;
-// within each as configured.
+// order sorts servers for dialling: healthy ones, unknown ones, those that
+// hung up, those that could not be reached; within each as configured.
 func (h Health) order(servers []*endpoint) []*endpoint {
 	rank := func(e *endpoint) int {
 		switch s := h[e.server.Name]; {
 		case s.Up:
 			return 0
-		case s.Down:
+		case s.Lost:
 			return 2
+		case s.Down:
+			return 3
 		}
 		return 1
 	}

@@ -196,3 +196,45 @@ func TestTheEndOfTheContextEndsEverything(t *testing.T) {
 		})
 	}
 }
+
+func TestAKeyThatIsHereWaitsForNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		n.hosts["192.0.2.21:5696"] = n.keyServer(nil)
+		cfg := n.config("kms-a", "192.0.2.21:5696", "blue", "192.0.2.22:5696")
+		cfg.Servers[1].Group = "blue"
+		c := n.client(cfg)
+		defer c.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		at := map[string]time.Duration{}
+		c.FetchEach(ctx, []Request{{Selector: Selector{UniqueID: "theirs"}, Group: "blue"}, {Selector: Selector{UniqueID: "ours"}}}, nil, func(i int, r Result) {
+			at[r.Request] = time.Since(n.started)
+			for _, k := range r.Keys {
+				k.Secret.Destroy()
+			}
+		})
+		if diff := cmp.Diff(map[string]time.Duration{"ours": 0, "theirs": time.Minute}, at); diff != "" {
+			t.Errorf("results came at (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestAServerThatHungUpIsDialledBeforeOneThatNeverSpoke(t *testing.T) {
+	h := Health{}
+	h.Observe(Event{Kind: Failed, Server: "never"})
+	h.Observe(Event{Kind: Connected, Server: "hung-up"})
+	h.Observe(Event{Kind: Failed, Server: "hung-up", Lost: true})
+	h.Observe(Event{Kind: Connected, Server: "well"})
+	var list []*endpoint
+	for _, name := range []string{"never", "hung-up", "unknown", "well"} {
+		list = append(list, &endpoint{server: Server{Name: name}})
+	}
+	var got []string
+	for _, e := range h.order(list) {
+		got = append(got, e.server.Name)
+	}
+	if diff := cmp.Diff([]string{"well", "unknown", "hung-up", "never"}, got); diff != "" {
+		t.Errorf("order (-want +got):\n%s", diff)
+	}
+}

@@ -6,9 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -17,12 +14,6 @@ import (
 	"initd/qemu-tests/peer/keyserver"
 	"initd/qemu-tests/peer/pki"
 )
-
-// kmip-go's server logs each connection.
-func TestMain(m *testing.M) {
-	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
-	os.Exit(m.Run())
-}
 
 // world is a CA, a client certificate, servers on loopback, and what they were asked.
 type world struct {

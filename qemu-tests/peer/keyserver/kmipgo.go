@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/ovh/kmip-go"
@@ -13,10 +12,11 @@ import (
 	"github.com/ovh/kmip-go/ttlv"
 )
 
-// serveKMIPGo lets kmip-go's server have one connection.
+// serveKMIPGo answers one connection by kmip-go's codec and batch executor.
+// Its server's own loop is not used: it sends on a channel that a connection
+// closed in mid-answer has closed, and that panics.
 func (s *Server) serveKMIPGo(conn net.Conn) {
-	only := &single{conn: conn, closed: make(chan struct{})}
-	h := &handler{store: s.store, rules: s.config.Behaviour, hangUp: func() { _ = only.Close() }}
+	h := &handler{store: s.store, rules: s.config.Behaviour}
 	exec := kmipserver.NewBatchExecutor()
 	if len(h.rules.Versions) > 0 {
 		exec.SetSupportedProtocolVersions(parseVersions(h.rules.Versions)...)
@@ -29,57 +29,33 @@ func (s *Server) serveKMIPGo(conn net.Conn) {
 	if h.rules.NoDiscover {
 		exec.Route(kmip.OperationDiscoverVersions, kmipserver.HandleFunc(h.noDiscover))
 	}
-	server := kmipserver.NewServer(only, exec)
-	_ = server.Serve() // ends when the connection does
-	_ = server.Shutdown()
-}
-
-// single is a listener with one connection to give. It ends with it.
-type single struct {
-	conn   net.Conn
-	given  bool // touched only by Accept, which has one caller
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (l *single) Accept() (net.Conn, error) {
-	if !l.given {
-		l.given = true
-		return &counted{Conn: l.conn, end: l}, nil
+	stream := ttlv.NewStream(conn, maxRequest)
+	for {
+		var req kmip.RequestMessage
+		if err := stream.Recv(&req); err != nil {
+			return
+		}
+		resp := exec.HandleRequest(s.ctx, &req)
+		if h.hungUp {
+			return
+		}
+		if err := stream.Send(resp); err != nil {
+			return
+		}
 	}
-	<-l.closed
-	return nil, net.ErrClosed
 }
-
-func (l *single) Addr() net.Addr { return l.conn.LocalAddr() }
-
-func (l *single) Close() error {
-	var err error
-	l.once.Do(func() {
-		err = l.conn.Close()
-		close(l.closed)
-	})
-	return err
-}
-
-type counted struct {
-	net.Conn
-	end *single
-}
-
-func (c *counted) Close() error { return c.end.Close() }
 
 type handler struct {
 	store    *store
 	rules    Behaviour
-	hangUp   func()
-	answered int // touched only by message, which has one caller at a time
+	answered int
+	hungUp   bool // the connection ends instead of an answer
 }
 
 func (h *handler) message(next kmipserver.Next, ctx context.Context, req *kmip.RequestMessage) (*kmip.ResponseMessage, error) {
 	h.store.emit(Event{Event: "kmip", Op: "message", Server: h.store.server, Items: len(req.BatchItem)})
 	if h.rules.HangUpAfter > 0 && h.answered >= h.rules.HangUpAfter {
-		h.hangUp()
+		h.hungUp = true
 		return nil, kmipserver.ErrInvalidMessage
 	}
 	h.answered++
@@ -89,7 +65,7 @@ func (h *handler) message(next kmipserver.Next, ctx context.Context, req *kmip.R
 	}
 	switch h.rules.BatchAnswer {
 	case "hang-up":
-		h.hangUp()
+		h.hungUp = true
 		return nil, kmipserver.ErrInvalidMessage
 	case "too-large":
 		resp, err := next(ctx, req)
@@ -174,7 +150,7 @@ func attributeFor(o Object, name string) any {
 func (h *handler) get(_ context.Context, req *payloads.GetRequestPayload) (*payloads.GetResponsePayload, error) {
 	o, key, err := h.store.get(req.UniqueIdentifier)
 	if errors.Is(err, errHangUp) {
-		h.hangUp()
+		h.hungUp = true
 	}
 	if err != nil {
 		return nil, kmipError(err)
