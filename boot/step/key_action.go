@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"initd/boot/engine"
 	"initd/boot/plan"
@@ -173,7 +174,7 @@ func (d *Deps) kmipServers(list []kmipServerSpec) []kmip.Server {
 	var out []kmip.Server
 	for _, s := range list {
 		out = append(out, kmip.Server{
-			Name: s.Name, Address: s.Address, ServerName: s.ServerName,
+			Name: s.Name, Address: s.Address, ServerName: s.ServerName, Timeout: time.Duration(s.Timeout),
 			TLS: kmip.TLS{
 				CA:   kmip.Source{Path: d.Paths.resolve(s.CA)},
 				Cert: kmip.Source{Path: d.Paths.resolve(s.Cert)},

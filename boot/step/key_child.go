@@ -26,32 +26,40 @@ func fetchKeys(ctx context.Context, in *ChildInput) (any, error) {
 	if err := protect(); err != nil {
 		return nil, err
 	}
-	results := kmip.Fetch(ctx, p.Config, p.Requests, func(e kmip.Event) {
+	var failed error
+	kmip.FetchEach(ctx, p.Config, p.Requests, func(e kmip.Event) {
 		raw, err := json.Marshal(e)
 		if err != nil {
 			return
 		}
 		in.Tell(ChildProgress{Index: -1, Result: raw, Progress: kmipProgress(e)})
+	}, func(i int, r kmip.Result) {
+		if err := tellKMIP(in, i, r); err != nil {
+			failed = errors.Join(failed, err)
+		}
 	})
-	for i, r := range results {
-		m := ChildProgress{Index: i, Done: true}
-		if r.Err != nil {
-			m.Error = kmipError(r.Err)
-		} else {
-			f, err := secret.Seal("initd-key", r.Keys[0].Secret.Bytes())
-			r.Keys[0].Secret.Destroy()
-			if err != nil {
-				return nil, fmt.Errorf("hand key over: %w", err)
-			}
-			m.Files = []*os.File{f}
-			m.Result, _ = json.Marshal(kmipFound{Server: r.Server, Address: r.Address})
-		}
+	return nil, failed
+}
+
+// tellKMIP hands one result over as soon as it is here: a key that is still
+// awaited holds no other one up.
+func tellKMIP(in *ChildInput, i int, r kmip.Result) error {
+	m := ChildProgress{Index: i, Done: true}
+	if r.Err != nil {
+		m.Error = kmipError(r.Err)
 		in.Tell(m)
-		for _, f := range m.Files {
-			f.Close()
-		}
+		return nil
 	}
-	return nil, nil
+	defer r.Keys[0].Secret.Destroy()
+	f, err := secret.Seal("initd-key", r.Keys[0].Secret.Bytes())
+	if err != nil {
+		return fmt.Errorf("hand key over: %w", err)
+	}
+	defer f.Close()
+	m.Files = []*os.File{f}
+	m.Result, _ = json.Marshal(kmipFound{Server: r.Server, Address: r.Address})
+	in.Tell(m)
+	return nil
 }
 
 // kmipProgress says what a fetch waits for, in the words of a console line.

@@ -1,8 +1,6 @@
 package step
 
 import (
-	"time"
-
 	"initd/boot/appliance"
 	"initd/boot/plan"
 	"initd/hw/kmip"
@@ -17,7 +15,7 @@ func KeyServers(a *appliance.Appliance, p *plan.Plan, paths Paths) (kmip.Config,
 		d := Deps{Paths: paths}
 		for _, srv := range a.Keys.Servers {
 			s := d.kmipServers([]kmipServerSpec{kmipServer(a.Keys.TLS, srv)})[0]
-			s.Group, s.Timeout = clientGroup(srv.GroupName()), time.Duration(srv.Timeout)
+			s.Group = clientGroup(srv.GroupName())
 			cfg.Servers = append(cfg.Servers, s)
 		}
 	}

@@ -104,7 +104,7 @@ func (c *Client) lookupAt(ctx context.Context, e *endpoint, requests []Request, 
 		}
 	}
 	if failed == nil {
-		g := &group{client: c, endpoints: []*endpoint{e}, jobs: mine, how: how{once: true}, emit: c.emitter(nil), done: func(*job) {}, told: map[*job]bool{}}
+		g := &group{client: c, endpoints: []*endpoint{e}, jobs: mine, how: how{once: true}, emit: c.emitter(nil, nil), done: func(*job) {}, told: map[*job]bool{}}
 		g.run(ctx)
 	}
 	for _, j := range mine {

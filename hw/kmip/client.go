@@ -83,8 +83,9 @@ func (c *Client) Health() Health {
 	return c.health.clone()
 }
 
-// Done hears of each result as soon as it is final, one at a time: i is the
-// index of its request. The keys are its own from then on.
+// Done hears of each result as soon as it is final: i is the index of its
+// request. The keys are its own from then on. Of one call, Done and Progress
+// are never called at the same time.
 type Done func(i int, r Result)
 
 // Fetch gets the keys of all requests, in their order. It keeps trying until
@@ -151,10 +152,10 @@ type how struct {
 }
 
 func (c *Client) run(ctx context.Context, requests []Request, progress Progress, h how, done Done) {
-	emit := c.emitter(progress)
+	var one sync.Mutex // callers hear one thing at a time
+	emit := c.emitter(progress, &one)
 	jobs := make([]*job, len(requests))
 	groups := map[string][]*job{}
-	var one sync.Mutex
 	hear := func(j *job) {
 		one.Lock()
 		defer one.Unlock()
@@ -189,15 +190,14 @@ func (j *job) end(err *Error) {
 }
 
 // emitter passes events on one at a time, and learns from them itself.
-func (c *Client) emitter(progress Progress) Progress {
-	var mu sync.Mutex
+func (c *Client) emitter(progress Progress, one *sync.Mutex) Progress {
 	return func(e Event) {
 		c.mu.Lock()
 		c.health.Observe(e)
 		c.mu.Unlock()
 		if progress != nil {
-			mu.Lock()
-			defer mu.Unlock()
+			one.Lock()
+			defer one.Unlock()
 			progress(e)
 		}
 	}
