@@ -30,7 +30,10 @@ type row struct {
 var rows = []row{
 	{Package: "./hw/secret"},
 	{Package: "./hw/uevent"},
-	{Package: "./hw/dm", Modules: []string{"dm_mod"}},
+	{Package: "./hw/dm", Alone: true, // it runs a udev of its own
+		Modules:  []string{"dm_mod"},
+		Programs: []string{"udevadm", "systemd-udevd", "dmsetup"},
+		Host:     []string{"/usr/lib/udev"}},
 	{Package: "./hw/luks",
 		Modules:  []string{"dm_crypt", "xts", "cbc", "essiv", "twofish_generic", "loop"},
 		Programs: []string{"cryptsetup", "dmsetup"}},
