@@ -116,6 +116,7 @@ func parseSysusers(text string) []Account {
 				a.Group = group
 			}
 			a.Gecos, a.Home, a.Shell = f[3], f[4], f[5]
+			a, _ = a.clean("/")
 		case "g":
 			a.GID = number(f[2])
 		case "m":
@@ -184,6 +185,23 @@ func number(s string) int {
 		return 0
 	}
 	return n
+}
+
+// clean makes a user's fields such that they can stand in passwd(5), with home where there is none; ok is false if the
+// names cannot.
+func (a Account) clean(home string) (_ Account, ok bool) {
+	a.Gecos = strings.Map(func(c rune) rune {
+		if c == ':' || c < ' ' {
+			return ' '
+		}
+		return c
+	}, a.Gecos)
+	for field, otherwise := range map[*string]string{&a.Home: home, &a.Shell: "/usr/sbin/nologin"} {
+		if !path.IsAbs(*field) || strings.ContainsFunc(*field, func(c rune) bool { return c == ':' || c <= ' ' || c == '$' }) {
+			*field = otherwise
+		}
+	}
+	return a, isAccount(a.Name) && (a.Group == "" || isAccount(a.Group))
 }
 
 // isAccount: adduser.conf's NAME_REGEX for system accounts, which keeps colons and slashes out of /etc/passwd.

@@ -52,7 +52,11 @@ func (r *Repository) Control(ctx context.Context, names ...string) (map[string]C
 	}
 	if len(ask) > 0 {
 		// Its status is not 0 when one of the names is unknown; what it printed is good all the same.
-		out, err := run(ctx, "", "apt-cache", append([]string{"show", "--no-all-versions", "--"}, ask...)...)
+		options, err := r.aptOptions()
+		if err != nil {
+			return nil, err
+		}
+		out, err := run(ctx, "", "apt-cache", slices.Concat(options, []string{"show", "--no-all-versions", "--"}, ask)...)
 		if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 			return nil, fmt.Errorf("ask apt about packages: %w", err)
 		}
@@ -171,9 +175,13 @@ func (r *Repository) fetch(ctx context.Context, c Control) (string, error) {
 	if r.Log != nil {
 		r.Log("fetching %s %s (%d KiB)", c.Name, c.Version, (c.Size+1023)/1024)
 	}
+	options, err := r.aptOptions()
+	if err != nil {
+		return "", err
+	}
 	// Without the sandbox user, who could not write into our folder.
-	args := []string{"-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "download", c.Name + "=" + c.Version}
-	if _, err := run(ctx, work, "apt-get", args...); err != nil {
+	options = append(options, "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", "download", c.Name+"="+c.Version)
+	if _, err := run(ctx, work, "apt-get", options...); err != nil {
 		return "", fmt.Errorf("fetch package %s %s: %w; this machine has to reach its Debian archive (or run apt-get update, if its lists are old)", c.Name, c.Version, err)
 	}
 	got := filepath.Join(work, c.File())
@@ -185,6 +193,19 @@ func (r *Repository) fetch(ctx context.Context, c Control) (string, error) {
 		return "", fmt.Errorf("fetch package %s %s: what came has the checksum %s, the index says %s; run apt-get update", c.Name, c.Version, sum, c.SHA256)
 	}
 	return file, os.Rename(got, file)
+}
+
+// aptOptions gives apt a cache of its own: containers have theirs switched off, and parsing all lists anew takes apt a
+// second for each call. It also works for users who may not write to the system's.
+func (r *Repository) aptOptions() ([]string, error) {
+	dir, err := filepath.Abs(filepath.Join(r.Cache, "apt"))
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "archives", "partial"), 0o755); err != nil {
+		return nil, fmt.Errorf("make the package cache: %w", err)
+	}
+	return []string{"-o", "Dir::Cache=" + dir, "-o", "Dir::Cache::pkgcache=pkgcache.bin", "-o", "Dir::Cache::srcpkgcache=srcpkgcache.bin"}, nil
 }
 
 func hash(file string) (string, error) {

@@ -85,7 +85,7 @@ func parseAdduser(program string, args []string) (Account, bool) {
 		case "--shell":
 			a.Shell = next()
 		case "--gecos", "--comment":
-			a.Gecos = strings.NewReplacer(":", " ", "\n", " ").Replace(next())
+			a.Gecos = next()
 		case "--uid":
 			a.UID = number(next())
 		case "--gid":
@@ -114,24 +114,18 @@ func parseAdduser(program string, args []string) (Account, bool) {
 	case len(names) > 1:
 		return a, false
 	case !a.User:
-		return a, true
+		return Account{Name: a.Name, GID: a.GID}, true
 	case ownGroup && !system: // adduser --group NAME is addgroup
-		a.User = false
+		return Account{Name: a.Name, GID: a.GID}, true
 	case a.Group == "" && a.GID == 0 && !ownGroup:
 		a.Group = "nogroup"
 	}
-	if !path.IsAbs(a.Home) || strings.ContainsAny(a.Home, ":\n$") {
-		a.Home = "/nonexistent"
-	}
-	if !path.IsAbs(a.Shell) || strings.ContainsAny(a.Shell, ":\n$") {
-		a.Shell = "/usr/sbin/nologin"
-	}
-	return a, a.Group == "" || isAccount(a.Group)
+	return a.clean("/nonexistent")
 }
 
 // parseUseradd reads useradd(8) and groupadd(8).
 func parseUseradd(program string, args []string) (Account, bool) {
-	a := Account{User: program == "useradd", Home: "/nonexistent", Shell: "/usr/sbin/nologin"}
+	a := Account{User: program == "useradd"}
 	for i := 0; i < len(args); i++ {
 		option, value, given := strings.Cut(args[i], "=")
 		next := func() string {
@@ -144,16 +138,12 @@ func parseUseradd(program string, args []string) (Account, bool) {
 			return ""
 		}
 		switch option {
-		case "-d", "--home-dir", "--home", "-b", "--base-dir":
-			if home := next(); path.IsAbs(home) && !strings.ContainsAny(home, ":\n$") {
-				a.Home = home
-			}
+		case "-d", "--home-dir", "--home":
+			a.Home = next()
 		case "-s", "--shell":
-			if shell := next(); path.IsAbs(shell) && !strings.ContainsAny(shell, ":\n$") {
-				a.Shell = shell
-			}
+			a.Shell = next()
 		case "-c", "--comment":
-			a.Gecos = strings.NewReplacer(":", " ", "\n", " ").Replace(next())
+			a.Gecos = next()
 		case "-u", "--uid":
 			a.UID = number(next())
 		case "-g", "--gid":
@@ -164,7 +154,7 @@ func parseUseradd(program string, args []string) (Account, bool) {
 			}
 		case "-G", "--groups":
 			a.Groups = slices.DeleteFunc(strings.Split(next(), ","), func(g string) bool { return !isAccount(g) })
-		case "-K", "-k", "-e", "-f", "-p", "--key", "--skel", "--expiredate", "--inactive", "--password":
+		case "-b", "--base-dir", "-K", "-k", "-e", "-f", "-p", "--key", "--skel", "--expiredate", "--inactive", "--password":
 			next()
 		default:
 			if !strings.HasPrefix(option, "-") {
@@ -172,7 +162,10 @@ func parseUseradd(program string, args []string) (Account, bool) {
 			}
 		}
 	}
-	return a, isAccount(a.Name) && (a.Group == "" || isAccount(a.Group))
+	if !a.User {
+		return Account{Name: a.Name, GID: a.GID}, isAccount(a.Name)
+	}
+	return a.clean("/nonexistent")
 }
 
 // parseChange reads chown, chgrp and chmod with an octal mode; other modes, and paths that are not constant, are passed over.
