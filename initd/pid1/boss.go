@@ -152,7 +152,6 @@ func (b *boss) start(m *machine, now time.Time) {
 		Path: path, Argv: []string{path, "boot"},
 		Env:      []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "TERM=linux"},
 		OOMScore: -900,
-		Limits:   []wire.Limit{{Resource: unix.RLIMIT_NOFILE, Soft: hardFiles, Hard: hardFiles}},
 		Files:    []uint32{0, 1, 2, wire.FD},
 	}
 	p, l, err := b.spawn(m, spec)

@@ -162,16 +162,16 @@ func limit(s *wire.Spec) error {
 		mask = int(s.Umask)
 	}
 	unix.Umask(mask)
-	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(itoa(int(s.OOMScore))), 0); err != nil {
-		return err
-	}
+	// These two protect, they take no right away: in a container that lacks
+	// CAP_SYS_RESOURCE the program runs without them.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte(itoa(int(s.OOMScore))), 0)
+	_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: softFiles, Max: hardFiles})
 	if s.Nice != 0 {
 		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, int(s.Nice)); err != nil {
 			return err
 		}
 	}
-	limits := append([]wire.Limit{{Resource: unix.RLIMIT_NOFILE, Soft: softFiles, Hard: hardFiles}}, s.Limits...)
-	for _, l := range limits {
+	for _, l := range s.Limits {
 		// syscall's and not unix's: it knows what the runtime did to NOFILE and
 		// would undo at exec.
 		if err := syscall.Setrlimit(int(l.Resource), &syscall.Rlimit{Cur: l.Soft, Max: l.Hard}); err != nil {
