@@ -118,4 +118,4 @@ func isPackageName(name string) bool {
 	})
 }
 
-var errName = errors.New("a package's name has lower case letters, digits, + - and .")
+var errName = errors.New("a package's name is made of lower case letters, digits, dots, + and -")

@@ -89,11 +89,7 @@ func (r *Repository) Closure(ctx context.Context, roots ...string) ([]Control, e
 	var list []Control
 	seen := map[string]bool{}
 	for level := roots; len(level) > 0; {
-		var ask []string
-		for _, n := range level {
-			ask = append(ask, n)
-		}
-		known, err := r.Control(ctx, ask...)
+		known, err := r.Control(ctx, level...)
 		if err != nil {
 			return nil, err
 		}
