@@ -51,7 +51,7 @@ build-guest: ## compile what only runs inside test machines, tests with the tag 
 test: build test-unit fuzz-sample test-vm ## everything: unit tests, a sample of each fuzz target, all machines
 
 .PHONY: test-unit
-test-unit: packages ## the tests that need no machine: seconds
+test-unit: packages kernel ## the tests that need no machine: seconds
 	@go test $(UNIT_PACKAGES)
 
 .PHONY: test-vm
