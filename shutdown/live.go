@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -28,6 +29,8 @@ func Do(ctx context.Context, j Job) error {
 		return dm.Remove(ctx, j.Path)
 	case OpLoop:
 		return detach(j.Path)
+	case OpMD:
+		return stopArray(j.Path)
 	case OpSwap:
 		return swapoff(j.Path)
 	case OpSync:
@@ -51,6 +54,21 @@ func detach(dev string) error {
 	return nil
 }
 
+// mdStopArray is STOP_ARRAY, _IO(MD_MAJOR, 0x32) (include/uapi/linux/raid/md_u.h).
+const mdStopArray = 9<<8 | 0x32
+
+func stopArray(dev string) error {
+	f, err := os.OpenFile(dev, os.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("stop array %s: %w", dev, err)
+	}
+	defer f.Close()
+	if err := unix.IoctlSetInt(int(f.Fd()), mdStopArray, 0); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("stop array %s: %w", dev, err)
+	}
+	return nil
+}
+
 func swapoff(path string) error {
 	p, err := unix.BytePtrFromString(path)
 	if err != nil {
@@ -64,22 +82,31 @@ func swapoff(path string) error {
 
 // Live is the part of System that reads and signals the running machine.
 type Live struct {
-	// Spare are processes that are never ended: init, the orchestrator.
+	// Spare are processes that are never ended, besides PID 1 and this one.
 	Spare func(pid int) bool
+	// All processes are ours to end, not only those that are in the way: true
+	// where init is ours.
+	All bool
 }
 
 // Read reads the live stack.
 func (l Live) Read() (*stack.Stack, error) { return stack.Read("/") }
 
 // Users finds who uses points.
-func (l Live) Users(points []string) []stack.User {
-	var list []stack.User
-	for _, u := range stack.Users("/", points) {
-		if u.PID != 1 && u.PID != os.Getpid() && (l.Spare == nil || !l.Spare(u.PID)) {
-			list = append(list, u)
-		}
+func (l Live) Users(points []string) []stack.User { return l.others(stack.Users("/", points)) }
+
+// Everyone lists all processes of user space, if they are ours to end.
+func (l Live) Everyone() []stack.User {
+	if !l.All {
+		return nil
 	}
-	return list
+	return l.others(stack.Everyone("/"))
+}
+
+func (l Live) others(list []stack.User) []stack.User {
+	return slices.DeleteFunc(list, func(u stack.User) bool {
+		return u.PID == 1 || u.PID == os.Getpid() || l.Spare != nil && l.Spare(u.PID)
+	})
 }
 
 // End signals the very process that was seen, through a pidfd, and waits for

@@ -1,23 +1,20 @@
-// Package shutdown takes a running machine down: services first, then what is
-// set up on it, holders first and in parallel, within a budget, and always to
-// an end.
+// Package shutdown takes a running machine down: services first, then
+// processes, then what is set up on it, holders first and in parallel, within
+// a budget, and always to an end.
 //
 // It owns the phases and their shares of the budget, and what is done about
 // something that is busy. What stands on what is read anew from the live
-// system before every wave (stack), whoever set it up; the order is order's.
+// system after every step (stack), whoever set it up; the order is order's.
 // It never takes the root down and never reboots: init does, when Run returns.
 package shutdown
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"initd/shutdown/order"
 	"initd/shutdown/stack"
 )
 
@@ -28,6 +25,7 @@ const (
 	OpReadOnly = "remount-read-only"
 	OpDM       = "remove-dm"
 	OpLoop     = "detach-loop"
+	OpMD       = "stop-array"
 	OpSwap     = "swapoff"
 	OpSync     = "sync"
 )
@@ -42,8 +40,11 @@ type Job struct {
 type System interface {
 	// Read reads the live stack.
 	Read() (*stack.Stack, error)
-	// Users finds who uses what lies at or below points; never the callers' own processes.
+	// Users finds who uses what lies at or below points (folders, or nodes of devices); never the callers' own processes.
 	Users(points []string) []stack.User
+	// Everyone lists the processes that are to be ended before the stack goes down, whatever they use; none where
+	// processes are somebody else's.
+	Everyone() []stack.User
 	// Do runs a job in a process that is given up when ctx ends.
 	Do(ctx context.Context, j Job) error
 	// StopServices stops all services, what needs others first, and returns a
@@ -74,38 +75,41 @@ type Result struct {
 	Took time.Duration `json:"took"`
 }
 
-// The shares of the budget, in percent of the whole, at which a phase ends.
+// The shares of the budget, in percent of the whole, at which a phase ends. A
+// phase that is through earlier leaves its time to those after it.
 const (
-	servicesEnd = 40 // services have stopped, or were killed
-	stackEnd    = 80 // the stack is down, users of busy mounts were ended
-	forceEnd    = 92 // what is left is read-only or detached
+	servicesEnd  = 40 // services have stopped, or were killed
+	processesEnd = 50 // so have all other processes
+	stackEnd     = 80 // the stack is down, users of busy mounts were ended
+	forceEnd     = 92 // what is left is read-only or detached
 	// The rest is for sync.
 )
 
 // Run takes the machine down. It returns within the budget, or earlier when
-// ctx ends.
+// ctx ends; tell is called from several goroutines, one at a time.
 func Run(ctx context.Context, budget time.Duration, sys System, tell func(Event)) Result {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	r := &run{sys: sys, tell: tell, failed: map[string]string{}}
-	until := func(percent int) (context.Context, context.CancelFunc) {
-		return context.WithDeadline(ctx, start.Add(budget*time.Duration(percent)/100))
+	var telling sync.Mutex
+	r := &run{sys: sys, tries: map[string]*try{}, tell: func(e Event) {
+		telling.Lock()
+		defer telling.Unlock()
+		tell(e)
+	}}
+	phase := func(percent int, act func(context.Context)) {
+		c, done := context.WithDeadline(ctx, start.Add(budget*time.Duration(percent)/100))
+		defer done()
+		act(c)
 	}
-
-	c, done := until(servicesEnd)
-	r.services(c)
-	done()
-	c, done = until(stackEnd)
-	r.stack(c)
-	done()
-	c, done = until(forceEnd)
-	r.force(c)
-	done()
-	r.do(ctx, Job{Op: OpSync}, "all file systems")
+	phase(servicesEnd, r.services)
+	phase(processesEnd, r.processes)
+	phase(stackEnd, r.takeDown)
+	phase(forceEnd, r.force)
+	_ = r.do(ctx, Job{Op: OpSync}, "all file systems") // told there
 	res := Result{Left: r.left(), Took: time.Since(start)}
 	for _, l := range res.Left {
-		tell(Event{Op: "left", Object: l.Object, State: "failed", Reason: l.Reason})
+		r.tell(Event{Op: "left", Object: l.Object, State: "failed", Reason: l.Reason})
 	}
 	return res
 }
@@ -114,8 +118,13 @@ type run struct {
 	sys  System
 	tell func(Event)
 
-	mu     sync.Mutex
-	failed map[string]string // guarded by mu; node ID -> why it could not go
+	mu sync.Mutex
+	// tries is what was tried on each node, by its key; guarded by mu.
+	tries map[string]*try
+	// progress counts what has gone; guarded by mu.
+	progress int
+	// detached are mounts that are out of sight and still in use; guarded by mu.
+	detached []Left
 }
 
 func (r *run) services(ctx context.Context) {
@@ -127,86 +136,6 @@ func (r *run) services(ctx context.Context) {
 	}
 	e.Took = time.Since(start)
 	r.tell(e)
-}
-
-// stack takes down wave after wave until nothing is left that can go. The
-// stack is read again before each: things appear and disappear meanwhile.
-func (r *run) stack(ctx context.Context) {
-	for ctx.Err() == nil {
-		s, err := r.sys.Read()
-		if err != nil {
-			r.tell(Event{Op: "read", Object: "the live stack", State: "failed", Reason: err.Error()})
-			return
-		}
-		wave := r.next(s)
-		if len(wave) == 0 {
-			return
-		}
-		var wg sync.WaitGroup
-		for _, n := range wave {
-			wg.Go(func() { r.takeDown(ctx, n) })
-		}
-		wg.Wait()
-	}
-}
-
-// next returns the nodes that nothing holds and that have not failed.
-func (r *run) next(s *stack.Stack) []stack.Node {
-	below := map[string][]string{}
-	for _, n := range s.Nodes {
-		if n.Keep == "" {
-			below[n.ID] = n.Below
-		}
-	}
-	waves, _ := order.Waves(below) // nodes of a cycle come last, and are tried
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	blocked := map[string]bool{}
-	for _, wave := range waves {
-		var list []stack.Node
-		for _, id := range wave {
-			_, bad := r.failed[id]
-			if bad || blocked[id] {
-				for _, b := range below[id] {
-					blocked[b] = true
-				}
-				continue
-			}
-			list = append(list, *s.Node(id))
-		}
-		if len(list) > 0 {
-			return list
-		}
-	}
-	return nil
-}
-
-func (r *run) takeDown(ctx context.Context, n stack.Node) {
-	j, ok := job(n)
-	if !ok {
-		return
-	}
-	err := r.do(ctx, j, n.Name)
-	if err == nil {
-		return
-	}
-	if n.Kind == stack.Mount {
-		named := r.endUsers(ctx, n)
-		if err = r.do(ctx, j, n.Name); err == nil {
-			return
-		}
-		if named != "" {
-			err = fmt.Errorf("%w; %s", err, named)
-		}
-	}
-	r.mu.Lock()
-	r.failed[n.ID] = err.Error()
-	r.mu.Unlock()
-}
-
-func job(n stack.Node) (Job, bool) {
-	op, ok := map[stack.Kind]string{stack.Mount: OpUnmount, stack.DM: OpDM, stack.Loop: OpLoop, stack.Swap: OpSwap}[n.Kind]
-	return Job{Op: op, Path: n.Path}, ok
 }
 
 // do runs one job and tells of it.
@@ -221,69 +150,6 @@ func (r *run) do(ctx context.Context, j Job, object string) error {
 	return err
 }
 
-// Patience with a process that keeps a mount busy: so long for SIGTERM, then
-// so long for SIGKILL.
-const (
-	termPatience = 3 * time.Second
-	killPatience = 2 * time.Second
-)
-
-// endUsers ends the processes that keep n busy, and names those that had to be
-// killed or could not be.
-func (r *run) endUsers(ctx context.Context, n stack.Node) string {
-	users := r.sys.Users([]string{n.Path})
-	var mu sync.Mutex
-	var named []string
-	var wg sync.WaitGroup
-	for _, u := range users {
-		wg.Go(func() {
-			who := fmt.Sprintf("%s (pid %d, %s)", u.Comm, u.PID, u.How)
-			said := ""
-			start := time.Now()
-			switch {
-			case r.end(ctx, u, syscall.SIGTERM, termPatience) == nil:
-				r.tell(Event{Op: "process", Object: who, State: "done", Reason: "used " + n.Name, Took: time.Since(start)})
-				return
-			case r.end(ctx, u, syscall.SIGKILL, killPatience) == nil:
-				said = who + " ignored SIGTERM and was killed"
-			default:
-				said = who + " cannot be killed"
-			}
-			r.tell(Event{Op: "process", Object: who, State: "failed", Reason: "used " + n.Name + "; " + said, Took: time.Since(start)})
-			mu.Lock()
-			named = append(named, said)
-			mu.Unlock()
-		})
-	}
-	wg.Wait()
-	slices.Sort(named)
-	return strings.Join(named, ", ")
-}
-
-func (r *run) end(ctx context.Context, u stack.User, sig syscall.Signal, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return r.sys.End(ctx, u, sig)
-}
-
-// force saves what can be saved of mounts that did not go: read-only, or at
-// least detached. Deepest points first.
-func (r *run) force(ctx context.Context) {
-	s, err := r.sys.Read()
-	if err != nil {
-		return
-	}
-	for i := len(s.Nodes) - 1; i >= 0; i-- {
-		n := s.Nodes[i]
-		if n.Kind != stack.Mount || n.Keep != "" {
-			continue
-		}
-		if r.do(ctx, Job{Op: OpReadOnly, Path: n.Path}, n.Name) != nil {
-			_ = r.do(ctx, Job{Op: OpLazy, Path: n.Path}, n.Name) // told there
-		}
-	}
-}
-
 // left lists what is still there, with the reason where one was seen.
 func (r *run) left() []Left {
 	s, err := r.sys.Read()
@@ -292,14 +158,14 @@ func (r *run) left() []Left {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var list []Left
+	list := append([]Left(nil), r.detached...)
 	for _, n := range s.Nodes {
 		if n.Keep != "" {
 			continue
 		}
-		reason := r.failed[n.ID]
-		if reason == "" {
-			reason = "something on top of it is still there, or the time was over"
+		reason := "something on top of it is still there, or the time was over"
+		if t := r.tries[key(n)]; t != nil {
+			reason = t.reason
 		}
 		list = append(list, Left{Object: n.Name, Reason: reason})
 	}

@@ -3,6 +3,7 @@ package shutdown
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"initd/shutdown/stack"
 )
@@ -26,6 +28,12 @@ type fake struct {
 	appear map[string][]stack.Node        // after the job on this path
 	log    []string                       // jobs in the order in which they succeeded
 	stop   func(context.Context) []string // services
+
+	early    []string        // jobs that were tried while something stood on it
+	everyone []stack.User    // all other processes
+	keeps    map[string]bool // paths whose jobs succeed and change nothing
+	writable map[string]bool // paths that cannot become read-only
+	twice    map[string]int  // paths whose first so many jobs fail
 }
 
 func (f *fake) Read() (*stack.Stack, error) {
@@ -37,7 +45,11 @@ func (f *fake) Read() (*stack.Stack, error) {
 func (f *fake) Users(points []string) []stack.User {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.Clone(f.users[points[0]])
+	var list []stack.User
+	for _, p := range points {
+		list = append(list, f.users[strings.TrimPrefix(p, "/dev/mapper/")]...)
+	}
+	return list
 }
 
 func (f *fake) Do(ctx context.Context, j Job) error {
@@ -48,6 +60,9 @@ func (f *fake) Do(ctx context.Context, j Job) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if j.Op == OpReadOnly {
+		if f.writable[j.Path] {
+			return errors.New("written to")
+		}
 		f.log = append(f.log, "read-only "+j.Path)
 		return nil
 	}
@@ -58,16 +73,27 @@ func (f *fake) Do(ctx context.Context, j Job) error {
 	i := slices.IndexFunc(f.nodes, func(n stack.Node) bool { return n.Path == j.Path })
 	for _, n := range f.nodes {
 		if slices.Contains(n.Below, f.nodes[i].ID) {
+			if j.Op != OpLazy {
+				f.early = append(f.early, f.nodes[i].ID+" before "+n.ID)
+			}
 			return errors.New("busy: " + n.ID + " is on top")
 		}
 	}
-	if len(f.users[j.Path]) > 0 {
+	if f.twice[j.Path]--; f.twice[j.Path] >= 0 {
+		return errors.New("not yet")
+	}
+	if f.keeps[j.Path] {
+		return nil
+	}
+	if len(f.users[j.Path]) > 0 && j.Op != OpLazy {
 		return errors.New("busy")
 	}
 	f.log = append(f.log, f.nodes[i].ID)
 	f.nodes = append(slices.Delete(f.nodes, i, i+1), f.appear[j.Path]...)
 	return nil
 }
+
+func (f *fake) Everyone() []stack.User { return f.everyone }
 
 func (f *fake) StopServices(ctx context.Context) []string {
 	if f.stop == nil {
@@ -90,7 +116,7 @@ func (f *fake) End(ctx context.Context, u stack.User, sig syscall.Signal) error 
 }
 
 func machine() *fake {
-	return &fake{nodes: []stack.Node{
+	return &fake{twice: map[string]int{}, nodes: []stack.Node{
 		{ID: "m1", Kind: stack.Mount, Name: "/", Path: "/", Keep: "the root"},
 		{ID: "m2", Kind: stack.Mount, Name: "/srv", Path: "/srv", Below: []string{"m1", "dm-0"}},
 		{ID: "m3", Kind: stack.Mount, Name: "/bind", Path: "/bind", Below: []string{"m1", "dm-0"}},
@@ -195,4 +221,167 @@ func TestItAlwaysEndsWithinItsBudget(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A device that hangs holds up what it stands on, and nothing else: all that
+// is independent of it goes at once, wave after wave.
+func TestWhatHangsHoldsUpNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{twice: map[string]int{}, hang: map[string]bool{"/dead": true}, nodes: []stack.Node{
+			{ID: "m1", Kind: stack.Mount, Name: "/dead", Path: "/dead", Below: []string{"dm-0"}},
+			{ID: "dm-0", Kind: stack.DM, Name: "dead", Path: "dead"},
+			{ID: "m2", Kind: stack.Mount, Name: "/a", Path: "/a", Below: []string{"dm-1"}},
+			{ID: "dm-1", Kind: stack.DM, Name: "a", Path: "a", Below: []string{"loop0"}},
+			{ID: "loop0", Kind: stack.Loop, Name: "/dev/loop0", Path: "/dev/loop0"},
+		}}
+		var at time.Duration
+		start := time.Now()
+		r := Run(context.Background(), time.Minute, f, func(e Event) {
+			if e.Op == OpLoop && e.State == "done" {
+				at = time.Since(start)
+			}
+		})
+		if at != 0 || !slices.Contains(f.log, "loop0") {
+			t.Errorf("loop0 went after %v of virtual time, order %v", at, f.log)
+		}
+		var left []string
+		for _, l := range r.Left {
+			left = append(left, l.Object)
+		}
+		if diff := cmp.Diff([]string{"/dead", "dead"}, left); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestAFailureIsTriedAgainWhenSomethingElseHasGone(t *testing.T) {
+	f := machine()
+	f.twice["/bind"] = 1
+	if r, _ := runFake(f, time.Minute); len(r.Left) != 0 {
+		t.Errorf("left: %v", r.Left)
+	}
+}
+
+// A loop device whose descriptor somebody keeps is let go and stays: it is
+// named, and nobody spins.
+func TestWhatStaysThoughItWasLetGoIsNamed(t *testing.T) {
+	f := machine()
+	f.keeps = map[string]bool{"/dev/loop0": true}
+	r, events := runFake(f, time.Minute)
+	tries := 0
+	for _, e := range events {
+		if e.Op == OpLoop {
+			tries++
+		}
+	}
+	if tries == 0 || tries > 2*maxTries {
+		t.Errorf("%d tries", tries)
+	}
+	want := Left{Object: "/dev/loop0", Reason: "it was let go, but something still holds it"}
+	if !slices.Contains(r.Left, want) {
+		t.Errorf("left: %v", r.Left)
+	}
+}
+
+func TestAMountThatIsDetachedInUseIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := machine()
+		f.users = map[string][]stack.User{"/bind": {{PID: 9, Comm: "dead", How: "program"}}}
+		f.writable = map[string]bool{"/bind": true}
+		r, _ := runFake(f, time.Minute)
+		want := Left{Object: "/bind", Reason: "detached while it was in use: busy; dead (pid 9, program) cannot be killed"}
+		if !slices.Contains(r.Left, want) {
+			t.Errorf("left: %v", r.Left)
+		}
+		if !slices.Contains(f.log, "dm-0") {
+			t.Errorf("what the detached mount freed did not go: %v", f.log)
+		}
+	})
+}
+
+func TestEveryProcessIsAskedBeforeItIsKilled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := machine()
+		f.everyone = []stack.User{{PID: 5, Comm: "bash"}, {PID: 6, Comm: "stubborn"}}
+		f.ends = map[int]syscall.Signal{5: syscall.SIGTERM, 6: syscall.SIGKILL}
+		_, events := runFake(f, time.Minute)
+		var said []string
+		for _, e := range events {
+			if e.Op == "process" {
+				said = append(said, e.State+": "+e.Object+": "+e.Reason)
+			}
+		}
+		slices.Sort(said)
+		want := []string{"done: bash (pid 5): ", "failed: stubborn (pid 6): stubborn (pid 6) ignored SIGTERM and was killed"}
+		if diff := cmp.Diff(want, said); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestThingsThatStandOnEachOtherAreTriedAndTold(t *testing.T) {
+	f := &fake{twice: map[string]int{}, nodes: []stack.Node{
+		{ID: "a", Kind: stack.DM, Name: "a", Path: "a", Below: []string{"b"}},
+		{ID: "b", Kind: stack.DM, Name: "b", Path: "b", Below: []string{"a"}},
+	}}
+	r, events := runFake(f, time.Minute)
+	if len(r.Left) != 2 || !slices.ContainsFunc(events, func(e Event) bool { return e.Op == "order" && strings.Contains(e.Reason, "a, b") }) {
+		t.Errorf("left %v, events %v", r.Left, events)
+	}
+}
+
+// Whatever the stack and whatever fails, Run ends in time, never takes
+// something down before its holders, and names all that is left.
+func TestAnyStackComesDownOrIsNamed(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		f := &fake{twice: map[string]int{}, hang: map[string]bool{}, keeps: map[string]bool{}, users: map[string][]stack.User{}, ends: map[int]syscall.Signal{}}
+		kinds := []stack.Kind{stack.Mount, stack.DM, stack.Loop, stack.Swap, stack.MD}
+		n := rapid.IntRange(0, 12).Draw(rt, "nodes")
+		for i := range n {
+			node := stack.Node{ID: fmt.Sprint("n", i), Path: fmt.Sprint("p", i), Name: fmt.Sprint("p", i), Kind: rapid.SampledFrom(kinds).Draw(rt, "kind")}
+			for j := range i {
+				if rapid.IntRange(0, 3).Draw(rt, "on") == 0 {
+					node.Below = append(node.Below, fmt.Sprint("n", j))
+				}
+			}
+			switch rapid.IntRange(0, 9).Draw(rt, "trouble") {
+			case 0:
+				f.hang[node.Path] = true
+			case 1:
+				f.keeps[node.Path] = true
+			case 2:
+				f.twice[node.Path] = rapid.IntRange(1, 5).Draw(rt, "times")
+			case 3:
+				pid := 100 + i
+				f.users[node.Path] = []stack.User{{PID: pid, Comm: "u"}}
+				if rapid.Bool().Draw(rt, "ends") {
+					f.ends[pid] = syscall.SIGKILL
+				}
+			}
+			f.nodes = append(f.nodes, node)
+		}
+		var r Result
+		synctest.Test(t, func(*testing.T) { r, _ = runFake(f, time.Minute) })
+		if r.Took > time.Minute {
+			rt.Fatalf("took %v", r.Took)
+		}
+		named := map[string]bool{}
+		for _, l := range r.Left {
+			named[l.Object] = true
+			if l.Reason == "" {
+				rt.Fatalf("%s is left without a reason", l.Object)
+			}
+		}
+		for _, node := range f.nodes {
+			if !named[node.Name] {
+				rt.Fatalf("%s is left and not named", node.Name)
+			}
+		}
+		if len(f.early) > 0 {
+			rt.Fatalf("tried too early: %v", f.early)
+		}
+		if slices.Index(f.log, "sync") != len(f.log)-1 {
+			rt.Fatalf("sync is not the last: %v", f.log)
+		}
+	})
 }

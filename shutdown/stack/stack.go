@@ -1,6 +1,6 @@
 // Package stack reads what is set up on the running machine, whoever set it
-// up: mounts, bind mounts, loop devices, device-mapper devices, swap, and the
-// processes that use them.
+// up: mounts, bind mounts, loop devices, device-mapper devices, md arrays,
+// swap, and the processes that use them.
 //
 // It owns that reading and the edges between the nodes. It reads /proc and
 // /sys only, never a path on a device: nothing here can sleep on a dead one.
@@ -26,6 +26,7 @@ const (
 	Mount Kind = "mount"
 	Loop  Kind = "loop"
 	DM    Kind = "dm"
+	MD    Kind = "md"
 	Swap  Kind = "swap"
 )
 
@@ -67,7 +68,7 @@ func Read(root string) (*Stack, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the stack: %w", err)
 	}
-	r := &reader{fsys: fsys, root: root, mounts: mounts, devices: map[string]string{}}
+	r := &reader{fsys: fsys, root: root, mounts: mounts, devices: map[string]string{}, mapper: map[string]string{}}
 	r.blockDevices()
 	r.swaps()
 	r.mountNodes()
@@ -80,6 +81,7 @@ type reader struct {
 	root    string
 	mounts  []mount.Info
 	devices map[string]string // MAJOR:MINOR -> kernel name of every block device
+	mapper  map[string]string // dm name -> kernel name
 	nodes   []Node
 }
 
@@ -107,6 +109,14 @@ func (r *reader) blockDevices() {
 		case strings.HasPrefix(name, "dm-"):
 			n := Node{ID: name, Kind: DM, Name: r.text(dir + "/dm/name"), Detail: r.text(dir + "/dm/uuid")}
 			n.Path = n.Name
+			n.Below = r.slaves(dir)
+			r.mapper[n.Name] = name
+			r.nodes = append(r.nodes, n)
+		case strings.HasPrefix(name, "md") && r.text(dir+"/md/array_state") != "":
+			if state := r.text(dir + "/md/array_state"); state == "clear" || state == "inactive" {
+				continue
+			}
+			n := Node{ID: name, Kind: MD, Name: "/dev/" + name, Path: "/dev/" + name, Detail: r.text(dir + "/md/level")}
 			n.Below = r.slaves(dir)
 			r.nodes = append(r.nodes, n)
 		case strings.HasPrefix(name, "loop"):
@@ -152,13 +162,14 @@ func (r *reader) swaps() {
 		if i == 0 || len(f) < 2 {
 			continue
 		}
-		n := Node{ID: "swap " + f[0], Kind: Swap, Name: f[0], Path: f[0], Detail: f[1]}
+		file := mount.Unescape(f[0])
+		n := Node{ID: "swap " + file, Kind: Swap, Name: file, Path: file, Detail: f[1]}
 		if f[1] == "file" {
-			if m := r.holding(f[0]); m != nil {
+			if m := r.holding(file); m != nil {
 				n.Below = []string{mountID(m)}
 			}
 		} else {
-			n.Below = []string{path.Base(f[0])}
+			n.Below = r.node(file)
 		}
 		r.nodes = append(r.nodes, n)
 	}
@@ -182,8 +193,64 @@ func (r *reader) mountNodes() {
 		if dev := r.devices[fmt.Sprintf("%d:%d", m.Major, m.Minor)]; dev != "" {
 			n.Below = append(n.Below, r.wholes(dev)...)
 		}
+		n.Below = append(n.Below, r.behind(m)...)
 		r.nodes = append(r.nodes, n)
 	}
+}
+
+// behind lists what a mount stands on that its device number does not tell:
+// the devices of a btrfs (its number is made up), the external log of an xfs,
+// the layers of an overlay.
+func (r *reader) behind(m *mount.Info) []string {
+	var list []string
+	if m.Type == "btrfs" {
+		list = append(list, r.btrfs(m.Source)...)
+	}
+	for _, o := range m.Super {
+		option, value, _ := strings.Cut(o, "=")
+		switch {
+		case m.Type == "xfs" && (option == "logdev" || option == "rtdev"):
+			list = append(list, r.node(value)...)
+		case m.Type == "overlay" && (option == "upperdir" || option == "workdir" || option == "lowerdir" || option == "lowerdir+" || option == "datadir+"):
+			for dir := range strings.SplitSeq(value, ":") {
+				if on := r.holding(dir); on != nil && on != m && path.IsAbs(dir) {
+					list = append(list, mountID(on))
+				}
+			}
+		}
+	}
+	return list
+}
+
+// btrfs lists all devices of the file system that has source among them.
+func (r *reader) btrfs(source string) []string {
+	own := r.node(source)
+	systems, _ := fs.ReadDir(r.fsys, "sys/fs/btrfs")
+	for _, s := range systems {
+		devices, _ := fs.ReadDir(r.fsys, "sys/fs/btrfs/"+s.Name()+"/devices")
+		var all []string
+		for _, d := range devices {
+			all = append(all, r.wholes(d.Name())...)
+		}
+		if len(own) > 0 && slices.Contains(all, own[0]) {
+			return all
+		}
+	}
+	return own
+}
+
+// node lists the names of the device that a path in /dev means, as wholes does.
+func (r *reader) node(file string) []string {
+	if name, ok := strings.CutPrefix(file, "/dev/mapper/"); ok {
+		if kernel := r.mapper[name]; kernel != "" {
+			return []string{kernel}
+		}
+		return nil
+	}
+	if name, ok := strings.CutPrefix(file, "/dev/"); ok {
+		return r.wholes(name)
+	}
+	return nil
 }
 
 // keepMount says why a mount is not taken down: it is the root, or the system

@@ -5,9 +5,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // tree is a machine with LUKS on a partition, a file system on it, a loop
@@ -93,6 +96,57 @@ func TestReadFindsWhatStandsOnWhat(t *testing.T) {
 	}
 }
 
+// What a device number does not tell is read from elsewhere.
+func TestMountsStandOnWhatTheirNumberDoesNotTell(t *testing.T) {
+	root := tree(t)
+	write := func(name, text string) {
+		t.Helper()
+		full := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(full, []byte(text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("proc/self/mountinfo", `1 1 0:2 / / rw - rootfs rootfs rw
+30 1 253:0 / /srv/x rw - xfs /dev/mapper/tank0 rw,logdev=/dev/mapper/tank1
+31 1 0:40 / /srv/b rw - btrfs /dev/mapper/top rw
+32 1 0:41 / /srv/o rw - overlay over rw,lowerdir=/srv/x/lower:/usr,upperdir=/srv/b/upper,workdir=/srv/b/work
+33 1 9:0 / /srv/m rw - ext4 /dev/md0 rw`)
+	write("proc/swaps", "Filename Type Size Used Priority\n/srv/b/swap\\040file file 1 0 -2\n/dev/dm-2 partition 1 0 -3")
+	write("sys/fs/btrfs/u/devices/dm-2", "")
+	write("sys/fs/btrfs/u/devices/vda1", "")
+	write("sys/class/block/md0/dev", "9:0")
+	write("sys/class/block/md0/md/array_state", "clean")
+	write("sys/class/block/md0/slaves/vdb/x", "")
+	write("sys/class/block/md1/dev", "9:1")
+	write("sys/class/block/md1/md/array_state", "inactive")
+	s, err := Read(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]string{}
+	for _, n := range s.Nodes {
+		if n.Kind == Mount || n.Kind == Swap || n.Kind == MD {
+			got[n.Name] = n.Below
+		}
+	}
+	want := map[string][]string{
+		"/":                nil,
+		"/srv/x":           {"mount 1", "dm-0", "dm-1"},
+		"/srv/b":           {"mount 1", "dm-2", "vda1", "vda"},
+		"/srv/o":           {"mount 1", "mount 30", "mount 1", "mount 31", "mount 31"},
+		"/srv/m":           {"mount 1", "md0"},
+		"/srv/b/swap file": {"mount 31"},
+		"/dev/dm-2":        {"dm-2"},
+		"/dev/md0":         {"vdb"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("edges (-want +got):\n%s", diff)
+	}
+}
+
 func TestWhatTheRootStandsOnIsKept(t *testing.T) {
 	root := tree(t)
 	info := filepath.Join(root, "proc/self/mountinfo")
@@ -143,4 +197,51 @@ func TestUsersAreFoundByTheirLinks(t *testing.T) {
 	if Same(other) {
 		t.Error("a process with another start time counts as the same")
 	}
+}
+
+// A mapping is found when nothing else points at the file any more.
+func TestAMappingWithoutADescriptorIsFound(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "mapped")
+	if err := os.WriteFile(name, make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Munmap(memory) }()
+	list := Users("/", []string{dir})
+	if len(list) != 1 || list[0].PID != os.Getpid() || list[0].How != "mapped file "+name {
+		t.Errorf("got %+v, want this process with its mapping", list)
+	}
+}
+
+func TestEveryoneIsUserSpaceOnly(t *testing.T) {
+	var self, kernel bool
+	for _, u := range Everyone("/") {
+		self = self || u.PID == os.Getpid()
+		kernel = kernel || u.PID == 2 // kthreadd
+	}
+	if !self || kernel {
+		t.Errorf("this process is listed: %v; kthreadd is: %v", self, kernel)
+	}
+}
+
+func FuzzIdentity(f *testing.F) {
+	f.Add("1 (a) b) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 2 3 4")
+	f.Fuzz(func(t *testing.T, stat string) {
+		comm, start := identity(fstest.MapFS{"proc/7/stat": &fstest.MapFile{Data: []byte(stat)}}, 7)
+		if len(comm) > len(stat) || start == 0 && comm == "" && strings.HasPrefix(stat, "7 (x) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 2 ") {
+			t.Errorf("%q gives %q, %d", stat, comm, start)
+		}
+	})
 }

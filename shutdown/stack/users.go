@@ -1,12 +1,14 @@
 package stack
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // User is a process that keeps a mount busy.
@@ -19,10 +21,35 @@ type User struct {
 	How   string // "open file /srv/a/x", "working directory", "program", "root"
 }
 
-// Users finds the processes that use what lies at or below one of points, by
-// path: their links in /proc are read, never followed. A mapping without a
-// descriptor is found only where it is the program itself.
+// Users finds the processes that use what lies at or below one of points, or
+// that have one of points, the node of a device, open: by path. Their links in
+// /proc are read, never followed.
 func Users(root string, points []string) []User {
+	ctx, cancel := context.WithTimeout(context.Background(), mapsPatience)
+	defer cancel()
+	return users(root, func(pid int) string {
+		if how := uses(root, pid, points); how != "" {
+			return how
+		}
+		return maps(ctx, root, pid, points)
+	})
+}
+
+// mapsPatience bounds the reading of all processes' mappings together.
+const mapsPatience = 2 * time.Second
+
+// Everyone lists all processes of user space.
+func Everyone(root string) []User {
+	return users(root, func(pid int) string {
+		// A kernel thread has no program.
+		if _, err := os.Readlink(path.Join(root, "proc", strconv.Itoa(pid), "exe")); err != nil {
+			return ""
+		}
+		return "running"
+	})
+}
+
+func users(root string, how func(pid int) string) []User {
 	fsys := os.DirFS(root)
 	entries, _ := fs.ReadDir(fsys, "proc")
 	var list []User
@@ -31,11 +58,10 @@ func Users(root string, points []string) []User {
 		if err != nil {
 			continue
 		}
-		how := uses(root, pid, points)
-		if how == "" {
+		u := User{PID: pid, How: how(pid)}
+		if u.How == "" {
 			continue
 		}
-		u := User{PID: pid, How: how}
 		u.Comm, u.Start = identity(fsys, pid)
 		if u.Start != 0 {
 			list = append(list, u)
@@ -59,6 +85,35 @@ func uses(root string, pid int, points []string) string {
 		}
 	}
 	return ""
+}
+
+// maps looks at mappings, which outlive their descriptors. Each is a link too,
+// named by its addresses (proc(5), map_files). Listing them takes the lock of
+// the process's memory, which one that waits for a dead device may hold: then
+// the reader is left behind with its thread, and the process is not known by
+// its mappings.
+func maps(ctx context.Context, root string, pid int, points []string) string {
+	if ctx.Err() != nil {
+		return ""
+	}
+	found := make(chan string, 1)
+	go func() {
+		dir := path.Join(root, "proc", strconv.Itoa(pid), "map_files")
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			if to, err := os.Readlink(path.Join(dir, e.Name())); err == nil && on(to, points) {
+				found <- "mapped file " + strings.TrimSuffix(to, " (deleted)")
+				return
+			}
+		}
+		found <- ""
+	}()
+	select {
+	case how := <-found:
+		return how
+	case <-ctx.Done():
+		return ""
+	}
 }
 
 func on(file string, points []string) bool {
