@@ -1,18 +1,19 @@
 package console
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
 )
 
 func TestActive(t *testing.T) {
@@ -21,120 +22,120 @@ func TestActive(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "active"), []byte("tty0 ttyS0\n"), 0o644); err != nil {
-		t.Fatal(err)
+	for _, tt := range []struct {
+		name, content string
+		want          []string
+	}{
+		{"two consoles, the preferred one last", "tty0 ttyS0\n", []string{"/dev/tty0", "/dev/ttyS0"}},
+		{"none", "\n", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := os.WriteFile(filepath.Join(dir, "active"), []byte(tt.content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			got, err := Active(root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("consoles (-want +got):\n%s", diff)
+			}
+		})
 	}
-	got, err := Active(root)
+}
+
+func TestAStoppedConsoleLosesTheOldestLinesAndIsToldHowMany(t *testing.T) {
+	p := newTypist(t)
+	p.stop()
+	w, err := Open(p.tty.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"/dev/tty0", "/dev/ttyS0"}, got); diff != "" {
-		t.Errorf("consoles (-want +got):\n%s", diff)
+	const lines = 4 * queueSize
+	for i := range lines {
+		w.Line(fmt.Sprintf("line %d \x1b[31mü", i)) // returns at once, or the test hangs
 	}
-}
-
-// slow holds every write until it is let go.
-type slow struct {
-	gate chan struct{}
-	mu   sync.Mutex
-	buf  bytes.Buffer
-}
-
-func (s *slow) Write(p []byte) (int, error) {
-	<-s.gate
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.buf.Write(p)
-}
-func (s *slow) Close() error { return nil }
-
-func TestAStoppedConsoleLosesLinesAndIsToldSo(t *testing.T) {
-	s := &slow{gate: make(chan struct{})}
-	w := New(s)
-	for i := range 2 * queueSize {
-		w.Line(fmt.Sprintf("line %d \x1b[31m", i)) // returns at once, or the test hangs
-	}
-	close(s.gate)
-	w.Line("after")
+	w.Line("the last")
 	w.Close()
-	<-w.Done()
-	got := s.buf.String()
-	if !strings.Contains(got, "lines were lost here") && !strings.HasSuffix(got, "after\r\n") {
-		t.Errorf("neither the loss nor the last line shows: %q", got[max(0, len(got)-200):])
+	screen := p.sees("the last\r")
+	select {
+	case <-w.Done():
+	case <-time.After(hang):
+		t.Fatal("Done is not closed")
 	}
-	if strings.Contains(got, "\x1b") {
-		t.Error("an escape code went through")
+	if strings.Contains(screen, "\x1b") || !strings.Contains(screen, " ?[31m?\r") {
+		t.Error("an escape code or a letter beyond ASCII went through")
+	}
+	shown, lost := len(regexp.MustCompile(`line [0-9]+ `).FindAllString(screen, -1)), 0
+	for _, m := range regexp.MustCompile(`\(([0-9]+) lines were lost here`).FindAllStringSubmatch(screen, -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost += n
+	}
+	if lost == 0 || shown+lost != lines {
+		t.Errorf("%d lines are shown and %d said to be lost, want %d in all", shown, lost, lines)
 	}
 }
 
-// pty opens a pseudo terminal: the side that people type at, and the other.
-func pty(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	m, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+func TestDrainGivesAStoppedConsoleUp(t *testing.T) {
+	p := newTypist(t)
+	p.stop()
+	w, err := Open(p.tty.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.IoctlSetPointerInt(int(m.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
+	for range 2 * batchSize {
+		w.Line("nobody reads this")
 	}
-	n, err := unix.IoctlGetInt(int(m.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close(); s.Close() })
-	return m, s
-}
-
-func TestTheFirstAnswerWinsAndNothingIsEchoed(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	m1, s1 := pty(t)
-	m2, s2 := pty(t)
-	type result struct {
-		a   Answer
-		err error
+	if err := w.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the deadline", err)
 	}
-	got := make(chan result, 1)
-	go func() {
-		a, err := Prompt(ctx, []*os.File{s1, s2}, "Passphrase for tank0")
-		got <- result{a, err}
-	}()
-	seen := make([]byte, 200)
-	n, err := m2.Read(seen)
-	if err != nil || !strings.Contains(string(seen[:n]), "Passphrase for tank0: ") {
-		t.Fatalf("second terminal: got %q, %v", seen[:n], err)
-	}
-	if n, err = m1.Read(seen); err != nil || !strings.Contains(string(seen[:n]), "Passphrase for tank0: ") {
-		t.Fatalf("first terminal: got %q, %v", seen[:n], err)
-	}
-	if _, err := m1.WriteString("half an answer"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m2.WriteString("wrong\x15opem\x7fn sesame\r"); err != nil {
-		t.Fatal(err)
-	}
-	r := <-got
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	defer r.a.Secret.Destroy()
-	if string(r.a.Secret.Bytes()) != "open sesame" || r.a.Console != s2.Name() {
-		t.Errorf("got an answer of %d bytes from %s, want the one typed at %s", r.a.Secret.Len(), r.a.Console, s2.Name())
-	}
-	if n, err = m2.Read(seen); err != nil || strings.Trim(string(seen[:n]), "\r\n") != "" {
-		t.Errorf("echo: got %q, %v; want only a new line", seen[:n], err)
+	select {
+	case <-w.Done():
+	case <-time.After(hang):
+		t.Fatal("the writer is still there")
 	}
 }
 
-func TestAPromptEndsWithItsContext(t *testing.T) {
-	_, s := pty(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := Prompt(ctx, []*os.File{s}, "Anybody"); err == nil {
-		t.Error("no error")
+func TestWrap(t *testing.T) {
+	for _, tt := range []struct {
+		name, text string
+		columns    int
+		want       []string
+	}{
+		{"a short line stays", "tank0 is open", 20, []string{"tank0 is open"}},
+		{"nothing is one line", "", 20, []string{""}},
+		{"a long one breaks at a space", "tank0 waits for kms-a and kms-b", 16, []string{"tank0 waits for", "  kms-a and", "  kms-b"}},
+		{"a line that fits exactly stays", "1234567890", 10, []string{"1234567890"}},
+		{"a long word is cut", "tank0 abcdefghijklmnop", 10, []string{"tank0", "  abcdefgh", "  ijklmnop"}},
+		{"what moves a cursor does not go through", "a\r\nb\tü", 10, []string{"a??b??"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, Wrap(tt.text, tt.columns, "  ")); diff != "" {
+				t.Errorf("lines (-want +got):\n%s", diff)
+			}
+		})
 	}
+}
+
+func TestWrapKeepsEveryWordAndEveryBound(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringMatching(`[ -~]{0,200}`).Draw(t, "text")
+		columns := rapid.IntRange(1, 90).Draw(t, "columns")
+		indent := strings.Repeat(" ", rapid.IntRange(0, 8).Draw(t, "indent"))
+		var all strings.Builder
+		for _, line := range Wrap(text, columns, indent) {
+			if len(line) > columns {
+				t.Fatalf("line %q is longer than %d", line, columns)
+			}
+			all.WriteString(strings.ReplaceAll(line, " ", ""))
+		}
+		if got, want := all.String(), strings.ReplaceAll(text, " ", ""); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	})
 }

@@ -5,143 +5,134 @@ import (
 	"errors"
 	"fmt"
 	"os"
-
-	"golang.org/x/sys/unix"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 
 	"initd/hw/secret"
 )
 
-// maxAnswer bounds a typed answer, in bytes.
-const maxAnswer = 4096
+// grace is how long after a key was pressed a deadline does not end the question.
+const grace = 30 * time.Second
 
 // Answer is what somebody typed, and where.
 type Answer struct {
 	Secret  *secret.Buffer // the caller destroys it
-	Console string
+	Console string         // name of the file it was typed at
 }
 
-// Prompt writes question to all consoles at once and returns the first answer.
-// Nothing is echoed; backspace and ^U work, and what is pasted before the
-// prompt is there is read. It waits for as long as ctx does.
+// ErrNoConsole says that there is no console at which somebody could answer.
+var ErrNoConsole = errors.New("no console can be asked at")
+
+// Prompt writes question to all consoles at once and returns the first answer. Nothing is echoed; backspace, ^W, ^U and
+// ^C work; an empty line asks again; what was pasted before the question stands is read. It waits for as long as ctx
+// does: cancelling ends it at once, a deadline not while somebody is typing.
+//
+// The answer lies in locked memory only. Call it in a process of its own (secret.ProtectProcess): what the terminal
+// driver and a serial port hold is beyond its reach. If that process is killed, Sane repairs the terminals. The files are
+// used to find the devices; they are neither read nor closed.
 func Prompt(ctx context.Context, consoles []*os.File, question string) (Answer, error) {
-	if len(consoles) == 0 {
-		return Answer{}, errors.New("ask at the console: there is none")
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return Answer{}, fmt.Errorf("ask at the console: %w", err)
-	}
-	defer r.Close()
-	stop := context.AfterFunc(ctx, func() { w.Close() })
+	return prompt(ctx, consoles, question, grace)
+}
+
+func prompt(ctx context.Context, consoles []*os.File, question string, grace time.Duration) (Answer, error) {
+	var terminals []*terminal
 	defer func() {
-		if stop() {
-			w.Close()
+		for _, t := range terminals {
+			t.restore()
+			t.close()
 		}
 	}()
-	var asked []*typing
-	defer func() {
-		for _, t := range asked {
-			t.end()
-		}
-	}()
+	var reasons []string
 	for _, f := range consoles {
-		t, err := begin(f, question)
-		if err == nil {
-			asked = append(asked, t)
+		t, err := openTerminal(f)
+		if err != nil {
+			reasons = append(reasons, err.Error())
+			continue
 		}
+		terminals = append(terminals, t)
 	}
-	if len(asked) == 0 {
-		return Answer{}, errors.New("ask at the console: none of them is a terminal")
+	if len(terminals) == 0 {
+		if len(reasons) == 0 {
+			reasons = []string{"the machine has none"}
+		}
+		return Answer{}, fmt.Errorf("ask %q: %w: %s", question, ErrNoConsole, strings.Join(reasons, "; "))
 	}
-	fds := []unix.PollFd{{Fd: int32(r.Fd()), Events: unix.POLLIN}}
-	for _, t := range asked {
-		fds = append(fds, unix.PollFd{Fd: int32(t.f.Fd()), Events: unix.POLLIN})
+	w, err := newWaker(ctx)
+	if err != nil {
+		return Answer{}, err
 	}
+	defer w.close()
+	ask := "\n" + printable(question) + ": "
+	for _, t := range terminals {
+		t.say(ask)
+	}
+	var pressed time.Time // the last key, at any console
 	for {
-		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
-			return Answer{}, fmt.Errorf("ask at the console: %w", err)
-		}
-		if fds[0].Revents != 0 {
-			return Answer{}, fmt.Errorf("ask at the console: %w", context.Cause(ctx))
-		}
-		for i, t := range asked {
-			switch p := &fds[i+1]; {
-			case p.Revents&unix.POLLIN != 0:
-				if t.read() {
-					b, err := secret.From(t.line.Bytes()[:t.n])
-					return Answer{Secret: b, Console: t.f.Name()}, err
-				}
-			case p.Revents != 0:
-				p.Fd = -1 // hung up: the others may still answer
+		limit := time.Duration(-1)
+		if err := ctx.Err(); err != nil {
+			busy := slices.ContainsFunc(terminals, func(t *terminal) bool { return t.line.n > 0 })
+			limit = time.Until(pressed.Add(grace))
+			if !errors.Is(err, context.DeadlineExceeded) || !busy || limit <= 0 {
+				end(terminals, "\n(no answer is needed any more)\n")
+				return Answer{}, fmt.Errorf("ask %q: nobody answered: %w", question, context.Cause(ctx))
 			}
 		}
-	}
-}
-
-// typing is one terminal while somebody may type.
-type typing struct {
-	f    *os.File
-	old  *unix.Termios
-	line *secret.Buffer
-	n    int
-}
-
-// begin turns echo and line editing off: the line is edited here, so that the
-// kernel's buffer does not hold it.
-func begin(f *os.File, question string) (*typing, error) {
-	old, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	raw := *old
-	raw.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG
-	raw.Iflag |= unix.ICRNL
-	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
-	if err := unix.IoctlSetTermios(int(f.Fd()), unix.TCSETS, &raw); err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	line, err := secret.New(maxAnswer)
-	if err != nil {
-		return nil, err
-	}
-	t := &typing{f: f, old: old, line: line}
-	_, _ = f.WriteString("\r\n" + printable(question) + ": ") // one that cannot be written to may still be read
-	return t, nil
-}
-
-func (t *typing) end() {
-	_, _ = t.f.WriteString("\r\n")
-	_ = unix.IoctlSetTermios(int(t.f.Fd()), unix.TCSETS, t.old)
-	t.line.Destroy()
-}
-
-// read takes what was typed; true when the line is complete.
-func (t *typing) read() bool {
-	var c [1]byte
-	n, err := unix.Read(int(t.f.Fd()), c[:])
-	if n != 1 || err != nil {
-		return false
-	}
-	b := t.line.Bytes()
-	switch c[0] {
-	case '\n', '\r':
-		c[0] = 0
-		return true
-	case 0x7f, 0x08: // backspace
-		if t.n > 0 {
-			t.n--
-			b[t.n] = 0
+		if err := w.poll(terminals, limit); err != nil {
+			return Answer{}, err
 		}
-	case 0x15: // ^U
-		clear(b[:t.n])
-		t.n = 0
-	case 0x03, 0x04: // ^C, ^D: nothing to interrupt here
-	default:
-		if t.n < maxAnswer {
-			b[t.n] = c[0]
-			t.n++
+		for _, t := range terminals {
+			if t.fd < 0 {
+				continue
+			}
+			t.flush()
+			done, heard := t.hear(ask)
+			if heard {
+				pressed = time.Now()
+			}
+			if !done {
+				continue
+			}
+			answer, err := secret.From(t.line.buf.Bytes()[:t.line.n])
+			if err != nil {
+				return Answer{}, fmt.Errorf("ask %q: %w", question, err)
+			}
+			t.say("\n")
+			others := slices.DeleteFunc(slices.Clone(terminals), func(o *terminal) bool { return o == t })
+			end(others, "\n(answered at "+filepath.Base(t.name)+")\n")
+			return Answer{Secret: answer, Console: t.name}, nil
+		}
+		if !slices.ContainsFunc(terminals, func(t *terminal) bool { return t.fd >= 0 }) {
+			return Answer{}, fmt.Errorf("ask %q: %w: all of them hung up", question, ErrNoConsole)
 		}
 	}
-	c[0] = 0
-	return false
+}
+
+// hear takes what was typed; done when the line is complete.
+func (t *terminal) hear(ask string) (done, heard bool) {
+	for {
+		result, ok := t.read()
+		if !ok {
+			return false, heard
+		}
+		heard = heard || result == typed
+		switch result {
+		case entered:
+			return true, true
+		case nothing, restart:
+			t.say(ask)
+		case tooLong:
+			t.say(fmt.Sprintf("\nThat is longer than %d bytes.%s", maxAnswer, ask))
+		}
+	}
+}
+
+// end tells those who see the question that it stands no more.
+func end(terminals []*terminal, text string) {
+	for _, t := range terminals {
+		if t.fd >= 0 {
+			t.say(text)
+		}
+	}
 }
