@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"initd/hw/sysfs"
 )
 
@@ -46,15 +48,24 @@ func (x *Index) Coldplug(modaliases []string) Resolution {
 }
 
 // Coldplug loads what drives the devices of the machine. A driver that does not load is in the error; the others are
-// loaded all the same.
+// loaded all the same. One that finds after all that there is nothing for it (ENODEV: a processor's modalias matches
+// more than it has) is no error.
 func (l *Loader) Coldplug(ctx context.Context) error {
 	all, err := Modaliases(l.machine.FS())
 	if err != nil {
 		return err
 	}
-	known := slices.DeleteFunc(all, func(alias string) bool {
-		_, err := l.index.Lookup(alias)
-		return err != nil
-	})
-	return l.Load(ctx, known...)
+	var errs []error
+	for _, alias := range all {
+		if _, err := l.index.Lookup(alias); err != nil {
+			continue
+		}
+		if err := l.Load(ctx, alias); err != nil && !errors.Is(err, unix.ENODEV) {
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(errs...)
 }

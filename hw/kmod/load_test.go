@@ -239,6 +239,33 @@ func TestACallThatTakesTooLongIsNamedAndGoesOn(t *testing.T) {
 	}
 }
 
+func TestColdplugLoadsWhatDevicesAskForAndMindsRealFailuresOnly(t *testing.T) {
+	l, k := loader(t, "modprobe.blacklist=virtio_blk")
+	if err := writeFiles(k.machine, map[string]string{
+		"sys/devices/pci0000:00/0000:00:1f.2/modalias":         "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01\n",
+		"sys/devices/pci0000:00/0000:00:04.0/virtio1/modalias": "virtio:d00000002v00001AF4\n",
+		"sys/devices/pci0000:00/0000:00:05.0/virtio2/modalias": "virtio:d00000001v00001AF4\n",
+		"sys/devices/system/cpu/modalias":                      "crypto-aes\n",
+		"sys/devices/pnp0/00:01/modalias":                      "acpi:PNP0B00:\n",
+		"sys/devices/platform/none/modalias":                   "",
+	}); err != nil {
+		t.Fatal(err)
+	}
+	k.refuse = map[string]error{"aesni_intel": unix.ENODEV, "net_failover": unix.ENOMEM}
+	err := l.Coldplug(t.Context())
+	if err == nil || !errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.ENODEV) {
+		t.Errorf("got %v", err)
+	}
+	want := []string{
+		"compressed cryptd", "compressed crypto_simd", "compressed gf128mul", "compressed aesni_intel",
+		"compressed scsi_common", "compressed scsi_mod", "compressed libata", "compressed libahci", "compressed ahci",
+		"compressed failover", "compressed net_failover",
+	}
+	if diff := cmp.Diff(want, k.calls); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestRemoveTakesWhatNobodyUsesAnyMore(t *testing.T) {
 	l, k := loader(t, "")
 	if err := l.Load(t.Context(), "virtio_net"); err != nil {
