@@ -406,7 +406,7 @@ func (s *state) setHalting(u *unit) {
 }
 
 // setFree finds what may start while the boot is halted: the units that hold
-// it, and what they stand on.
+// it, what they stand on, and who has that to itself.
 func (s *state) setFree() {
 	var work []*unit
 	for _, u := range s.units {
@@ -416,14 +416,22 @@ func (s *state) setFree() {
 		}
 		s.mark(u)
 	}
+	allow := func(u *unit) {
+		if u != nil && !u.free {
+			u.free = true
+			work = append(work, u)
+		}
+	}
 	for len(work) > 0 {
 		u := work[0]
 		work = work[1:]
 		for _, n := range u.requires {
 			for _, e := range n.edges {
-				if p := e.r.provider; p != nil && !p.free {
-					p.free = true
-					work = append(work, p)
+				allow(e.r.provider)
+				for _, o := range s.names(e.r) {
+					for _, c := range o.claims {
+						allow(c)
+					}
 				}
 			}
 		}

@@ -220,6 +220,12 @@ func (r *recorder) all() []report.Event {
 	return slices.Clone(r.events)
 }
 
+func (r *recorder) len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.events)
+}
+
 // states is where every unit stands by the log.
 func (r *recorder) states() map[string]report.State {
 	m := map[string]report.State{}

@@ -25,6 +25,9 @@ func (s *state) resourceChanged(e report.Event) {
 	}
 	if r.dev != was {
 		s.moveDevice(r, was, e.At)
+		if s.halted {
+			s.setFree()
+		}
 	}
 	s.reconnect(r, e.At)
 	if r.present {
@@ -87,10 +90,7 @@ func (s *state) count(e *edge, now time.Duration) {
 // than u. Two units that claim the same name share it; of two that claim one
 // device by different names, the one that stands first in the plan goes first.
 func (s *state) claimant(r *resource, u *unit) *unit {
-	same := []*resource{r}
-	if r.dev != "" {
-		same = s.devices[r.dev]
-	}
+	same := s.names(r)
 	mine := slices.ContainsFunc(same, func(o *resource) bool { return slices.Contains(o.claims, u) })
 	for _, o := range same {
 		for _, c := range o.claims {
@@ -103,6 +103,14 @@ func (s *state) claimant(r *resource, u *unit) *unit {
 		}
 	}
 	return nil
+}
+
+// names lists the resources that the device of r answers to; r at least.
+func (s *state) names(r *resource) []*resource {
+	if r.dev == "" {
+		return []*resource{r}
+	}
+	return s.devices[r.dev]
 }
 
 // claimsChanged: a claimant is done, or no longer.

@@ -31,8 +31,9 @@ type turn struct {
 	present bool
 	gen     uint64
 	dev     string
-	drop    bool // lost on its way: only a resync tells
-	wipe    bool // what stands on it is gone as well
+	order   string // not the world's turn, but an operator's, about unit what
+	drop    bool   // lost on its way: only a resync tells
+	wipe    bool   // what stands on it is gone as well
 	resync  bool
 }
 
@@ -43,8 +44,9 @@ func drawStory(rt *rapid.T, cures bool) story {
 	worlds := rapid.IntRange(1, 4).Draw(rt, "worlds")
 	name := func(i int) plan.Resource { return plan.Resource(fmt.Sprintf("block/w%d", i)) }
 	n := rapid.IntRange(1, 10).Draw(rt, "units")
+	needed := map[plan.Resource]bool{}
 	for i := range n {
-		st.units = append(st.units, drawUnit(rt, i, worlds, name))
+		st.units = append(st.units, drawUnit(rt, i, worlds, name, needed))
 		s := script{
 			took:   rapid.SampledFrom([]time.Duration{0, 0, time.Second, 20 * time.Second}).Draw(rt, "took"),
 			checks: rapid.SampledFrom([]time.Duration{0, 0, 300 * time.Millisecond, 5 * time.Second}).Draw(rt, "checks"),
@@ -69,11 +71,13 @@ func drawStory(rt *rapid.T, cures bool) story {
 		st.scripts = append(st.scripts, s)
 		st.there = append(st.there, rapid.IntRange(0, 5).Draw(rt, "there") == 0)
 	}
-	st.world = drawWorld(rt, worlds, name, cures)
+	st.world = drawWorld(rt, worlds, name, cures, !cures)
 	return st
 }
 
-func drawUnit(rt *rapid.T, i, worlds int, name func(int) plan.Resource) plan.Unit {
+// drawUnit draws unit i, which may need units before it. It claims only what
+// no earlier unit needs: else the two could wait for each other.
+func drawUnit(rt *rapid.T, i, worlds int, name func(int) plan.Resource, needed map[plan.Resource]bool) plan.Unit {
 	x := u(fmt.Sprintf("u/%d", i))
 	for range rapid.IntRange(0, 3).Draw(rt, "needs") {
 		n := plan.Need{Mode: rapid.SampledFrom([]plan.Mode{plan.Require, plan.Require, plan.After}).Draw(rt, "mode")}
@@ -100,6 +104,14 @@ func drawUnit(rt *rapid.T, i, worlds int, name func(int) plan.Resource) plan.Uni
 	if rapid.IntRange(0, 7).Draw(rt, "halt") == 0 {
 		x.Policy.OnFailure = plan.Halt
 	}
+	if w := rapid.IntRange(0, 2*worlds).Draw(rt, "claim"); w < worlds && !needed[name(w)] {
+		x.Claims = []plan.Resource{name(w)}
+	}
+	for _, n := range x.Needs {
+		for _, r := range n.AnyOf {
+			needed[r] = true
+		}
+	}
 	switch rapid.IntRange(0, 5).Draw(rt, "kind") {
 	case 0, 1:
 		batched(fmt.Sprint("b", rapid.IntRange(0, 1).Draw(rt, "batch")))(&x)
@@ -111,9 +123,17 @@ func drawUnit(rt *rapid.T, i, worlds int, name func(int) plan.Resource) plan.Uni
 
 // drawWorld: resources come and go; in the end all are there, or any, and
 // whoever lost track enumerates again.
-func drawWorld(rt *rapid.T, worlds int, name func(int) plan.Resource, allBack bool) []turn {
+func drawWorld(rt *rapid.T, worlds int, name func(int) plan.Resource, allBack, orders bool) []turn {
 	var list []turn
 	for range rapid.IntRange(0, 12).Draw(rt, "turns") {
+		if orders && rapid.IntRange(0, 3).Draw(rt, "order") == 0 {
+			list = append(list, turn{
+				at:    time.Duration(rapid.Int64Range(0, int64(storyEnd/time.Millisecond)).Draw(rt, "at")) * time.Millisecond,
+				what:  plan.Resource(fmt.Sprintf("u/%d", rapid.IntRange(0, 9).Draw(rt, "whose"))),
+				order: rapid.SampledFrom([]string{"skip", "retry", "stop", "unstuck", "lose"}).Draw(rt, "what order"),
+			})
+			continue
+		}
 		list = append(list, turn{
 			at:      time.Duration(rapid.Int64Range(0, int64(storyEnd/time.Millisecond)).Draw(rt, "at")) * time.Millisecond,
 			what:    name(rapid.IntRange(0, worlds-1).Draw(rt, "what")),
@@ -131,6 +151,10 @@ func drawWorld(rt *rapid.T, worlds int, name func(int) plan.Resource, allBack bo
 	now := map[plan.Resource]turn{}
 	var out []turn
 	for _, t := range list {
+		if t.order != "" {
+			out = append(out, t)
+			continue
+		}
 		old := now[t.what]
 		t.gen = old.gen
 		if t.present && !old.present {
@@ -179,7 +203,7 @@ func tell(t *testing.T, st story, honest bool, long time.Duration) (o outcome) {
 			g.m.there[st.units[i].ID] = st.there[i]
 		}
 		g.cfg.decided = func(now time.Duration, d decision, ok bool) {
-			o.asked = append(o.asked, asked{len(g.log.all()), now, d, ok})
+			o.asked = append(o.asked, asked{g.log.len(), now, d, ok})
 		}
 		e, err := New(g.cfg)
 		if err != nil {
@@ -210,6 +234,10 @@ func play(g *rig, st story, honest bool) {
 	for _, w := range st.world {
 		time.Sleep(w.at - at)
 		at = w.at
+		if w.order != "" {
+			_ = g.e.order(string(w.what), w.order) // some are for units that are not there
+			continue
+		}
 		if w.resync {
 			var all []plan.Fact
 			for _, f := range now {
@@ -255,12 +283,15 @@ func oracle(o outcome) []string {
 		}
 	}
 	busy := map[string]report.Op{}
+	asked := map[string]bool{}
 	settled := time.Duration(-1)
 	halted := false
 	for _, e := range o.events {
 		switch e.Kind {
 		case report.ResourceChanged:
 			present[plan.Resource(e.Resource)] = e.Presence == report.Present
+		case report.Commanded:
+			asked[e.Unit] = true
 		case report.Halted:
 			halted = true
 		case report.Resumed:
@@ -276,13 +307,13 @@ func oracle(o outcome) []string {
 			if e.Op != report.Check {
 				break
 			}
-			if halted && !through[e.Unit] && e.Attempt == 1 && !free(o, e.Unit, state) {
+			if halted && !through[e.Unit] && !asked[e.Unit] && e.Attempt == 1 && !free(o, e.Unit, state) {
 				bad("%s starts while the boot is halted", e.Unit)
 			}
 			for _, n := range o.plan.Unit(e.Unit).Needs {
 				have := 0
 				for _, r := range n.AnyOf {
-					if n.Mode == plan.After && (provider[r] == "" || through[provider[r]]) || n.Mode == plan.Require && present[r] {
+					if n.Mode == plan.After && (provider[r] == "" || through[provider[r]]) || n.Mode == plan.Require && present[r] && !claimed(o, r, e.Unit, state) {
 						have++
 					}
 				}
@@ -314,22 +345,47 @@ func oracle(o outcome) []string {
 	return append(errs, o.errs...)
 }
 
+// claimed tells whether an unfinished unit other than id, which does not share
+// the claim, has r to itself.
+func claimed(o outcome, r plan.Resource, id string, state map[string]report.State) bool {
+	if slices.Contains(o.plan.Unit(id).Claims, r) {
+		return false
+	}
+	return slices.ContainsFunc(o.plan.Units, func(c plan.Unit) bool {
+		return c.ID != id && slices.Contains(c.Claims, r) && !state[c.ID].OK()
+	})
+}
+
 // free tells whether a unit may start in a halted boot: it holds the boot, or
 // something that does stands on it.
 func free(o outcome, id string, state map[string]report.State) bool {
 	needed := map[string]bool{}
-	for i := len(o.plan.Units) - 1; i >= 0; i-- { // needs point backwards
+	for range o.plan.Units {
+		freeOnce(o, needed, state)
+	}
+	return needed[id]
+}
+
+func freeOnce(o outcome, needed map[string]bool, state map[string]report.State) {
+	for i := range o.plan.Units {
 		x := &o.plan.Units[i]
 		if needed[x.ID] || x.Policy.OnFailure == plan.Halt && state[x.ID].Settled() && !state[x.ID].OK() {
 			needed[x.ID] = true
 			for _, n := range x.Needs {
 				for _, r := range n.AnyOf {
-					needed[string(r)] = needed[string(r)] || n.Mode == plan.Require
+					if n.Mode != plan.Require {
+						continue
+					}
+					needed[string(r)] = true
+					for _, c := range o.plan.Units {
+						if slices.Contains(c.Claims, r) {
+							needed[c.ID] = true
+						}
+					}
 				}
 			}
 		}
 	}
-	return needed[id]
 }
 
 func TestPropertyEveryRunKeepsTheRulesAndSettles(t *testing.T) {
