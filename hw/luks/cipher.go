@@ -8,7 +8,8 @@ import (
 	"fmt"
 	"strings"
 
-	"golang.org/x/crypto/twofish" //nolint:staticcheck // a cipher that headers name; nothing is encrypted with it
+	//lint:ignore SA1019 a cipher that headers name; nothing is encrypted with it
+	"golang.org/x/crypto/twofish"
 	"golang.org/x/crypto/xts"
 )
 

@@ -13,7 +13,8 @@ import (
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/blake2b"
 	"golang.org/x/crypto/blake2s"
-	"golang.org/x/crypto/ripemd160" //nolint:staticcheck // a hash that old headers name; nothing is hashed anew with it
+	//lint:ignore SA1019 a hash that old headers name; nothing is hashed anew with it
+	"golang.org/x/crypto/ripemd160"
 )
 
 // maxIterations is what a 32-bit header of LUKS1 and cryptsetup's int can hold.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -108,10 +109,13 @@ func TestMemoryIsNeverOvercommitted(t *testing.T) {
 		needs := rapid.SliceOfN(rapid.Uint64Range(0, 1200), 1, 30).Draw(r, "needs")
 		synctest.Test(t, func(t *testing.T) {
 			m := newMemory(total)
+			var mu sync.Mutex
 			used, served, refused := uint64(0), 0, 0
 			for _, need := range needs {
 				go func() {
 					release, err := m.acquire(t.Context(), need)
+					mu.Lock()
+					defer mu.Unlock()
 					if err != nil {
 						refused++
 						if need <= total {
@@ -123,13 +127,19 @@ func TestMemoryIsNeverOvercommitted(t *testing.T) {
 					if used > total {
 						t.Errorf("%d of %d given", used, total)
 					}
+					mu.Unlock()
 					time.Sleep(time.Duration(need) * time.Second) // virtual
+					mu.Lock()
 					used -= need
 					served++
 					release()
 				}()
 			}
 			time.Sleep(time.Duration(len(needs)) * 2000 * time.Second)
+			mu.Lock()
+			defer mu.Unlock()
+			m.mu.Lock()
+			defer m.mu.Unlock()
 			if served+refused != len(needs) || m.free != total {
 				t.Errorf("%d served, %d refused of %d; %d of %d free", served, refused, len(needs), m.free, total)
 			}
