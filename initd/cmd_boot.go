@@ -81,6 +81,7 @@ func boot(ctx context.Context, p places) error {
 	plugged := make(chan struct{})
 	go o.drivers(life, plugged)
 	<-plugged
+	o.watchdog(life)
 	state := o.stateDisk(life)
 	o.chosen = choosePlan(p.file, state, hostFacts())
 	o.clock(state)
@@ -168,6 +169,24 @@ func (o *orchestrator) note(text string) {
 // is closed when those that are there now have been served.
 func (o *orchestrator) drivers(ctx context.Context, plugged chan struct{}) {
 	if err := step.Hotplug(ctx, &onceDrivers{Loader: o.loader, done: plugged}, o.note); err != nil {
+		o.note(err.Error())
+	}
+}
+
+// watchdogTimeout is how long the engine's loop may hang before the hardware
+// resets the machine.
+const watchdogTimeout = time.Minute
+
+// watchdog lets init arm the hardware's watchdog, where there is one: it is
+// fed for as long as this process's heartbeat comes.
+func (o *orchestrator) watchdog(ctx context.Context) {
+	const device = "/dev/watchdog"
+	if _, err := os.Stat(device); err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := o.init.Watchdog(ctx, device, watchdogTimeout); err != nil {
 		o.note(err.Error())
 	}
 }

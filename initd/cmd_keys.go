@@ -22,7 +22,7 @@ func keysCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(keysCheckCommand())
+	c.AddCommand(keysCheckCommand(), keysUnlockCommand())
 	return c
 }
 

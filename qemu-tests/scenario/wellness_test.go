@@ -1,0 +1,167 @@
+package scenario
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	breport "initd/boot/report"
+	"initd/qemu-tests/vm"
+)
+
+// allIsWell is the appliance of the first scenario, with redis on tank0.
+const allIsWell = `apiVersion: initd/v1
+name: store
+budgets: {boot: 3m, shutdown: 30s}
+network:
+  links:
+    - {name: room, match: {mac: "` + storeMAC + `"}, addresses: [ADDRESS]}
+keys:
+  tls: {ca: pki/ca.pem, cert: pki/store.pem, key: pki/store.key}
+  servers:
+    - {name: kms-a, address: "KMS-A:5696"}
+    - {name: kms-b, address: "KMS-B:5696"}
+media:
+  luks:
+    - {name: tank0, device: partlabel/tank0, key: kmip}
+    - {name: tank1, device: id/virtio-tank1, key: kmip}
+    - {name: tank2, device: id/virtio-tank2, key: kmip}
+    - {name: tank3, device: id/virtio-tank3, header: id/virtio-header3, key: kmip}
+mounts:
+  - {what: luks/tank0, where: /srv/tank0, type: ext4}
+  - {what: luks/tank1, where: /srv/tank1, type: ext4}
+  - {what: luks/tank2, where: /srv/tank2, type: ext4}
+  - {what: luks/tank3, where: /srv/tank3, type: ext4}
+services:
+  - name: redis
+    command: [/usr/bin/redis-server, --bind, 127.0.0.1, --dir, /srv/tank0, --appendonly, "yes", --save, "", --daemonize, "no"]
+    directory: /srv/tank0
+    ready: {exec: [/usr/bin/redis-cli, ping]}
+image:
+  packages: [redis-server, redis-tools]
+`
+
+// wellDisks are four volumes of four kinds.
+func wellDisks(s *site) []*vm.Disk {
+	t := s.t
+	fs := func(label string) vm.Content { return vm.Ext4{Label: label} }
+	header := filepath.Join(t.TempDir(), "header3")
+	tank3 := vm.NewDisk(t, "tank3", 48*vm.MiB, vm.LUKS{Keys: [][]byte{s.key("tank3")}, Header: header, Content: fs("tank3")})
+	detached, err := os.ReadFile(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []*vm.Disk{
+		vm.NewDisk(t, "tank0", 64*vm.MiB, vm.GPT{{Label: "tank0", Size: 56 * vm.MiB, Content: vm.LUKS{Version: 1, Keys: [][]byte{s.key("tank0")}, Content: fs("tank0")}}}),
+		vm.NewDisk(t, "tank1", 64*vm.MiB, vm.LUKS{Keys: [][]byte{s.key("tank1")}, KDF: "argon2id", MemoryKiB: 65536, Content: fs("tank1")}),
+		vm.NewDisk(t, "tank2", 64*vm.MiB, vm.LUKS{Keys: [][]byte{s.key("tank2")}, SectorSize: 4096, Content: fs("tank2")}),
+		tank3,
+		vm.NewDisk(t, "header3", 32*vm.MiB, vm.Bytes(detached)),
+	}
+}
+
+// wellSite is the room of the first scenario over IPv4 or IPv6.
+func wellSite(t *testing.T, a, b, own string) *site {
+	s := newSite(t, a, b)
+	bracket := func(h string) string {
+		if h[4] == ':' {
+			return "[" + h + "]"
+		}
+		return h
+	}
+	s.appliance = replace(allIsWell, "ADDRESS", `"`+own+`"`, "KMS-A", bracket(a), "KMS-B", bracket(b))
+	return s
+}
+
+// All is well: two key servers, four LUKS volumes (LUKS1; LUKS2 with argon2id;
+// LUKS2 with pbkdf2 and large sectors; a detached header), file systems on
+// them, redis with its data on the first. Somebody writes to redis, asks for a
+// power-off, and after the second boot the data is there.
+func TestAllIsWell(t *testing.T) {
+	s := wellSite(t, kmsAV4, kmsBV4, storeV4)
+	bootTwice(t, s)
+}
+
+// The same with IPv6 only.
+func TestAllIsWellOverIPv6(t *testing.T) {
+	s := wellSite(t, kmsAV6, kmsBV6, storeV6)
+	bootTwice(t, s)
+}
+
+func bootTwice(t *testing.T, s *site) {
+	disks := wellDisks(s)
+	s.startPeer()
+	store := s.newStore(disks...).Start()
+	store.WaitEvent("ready", vm.Is("ready"), vm.Guard)
+	for _, id := range []string{"luks/tank0", "luks/tank1", "luks/tank2", "luks/tank3", "mount/srv/tank3", "service/redis"} {
+		store.WaitEvent(id+" is done", unit(id, "done"), vm.Guard)
+	}
+	if n := s.gets(""); n != 4 {
+		t.Errorf("the key servers gave %d keys out, want 4", n)
+	}
+	store.CtrlAltDel()
+	end := store.Exited(vm.Guard)
+	if end.Reason != "guest-reset" {
+		t.Errorf("ctrl-alt-del ended in %s, want a reboot", end)
+	}
+	nothingLeft(t, store)
+
+	second := store.Again().Start()
+	second.WaitEvent("ready", vm.Is("ready"), vm.Guard)
+	second.WaitEvent("redis", unit("service/redis", "done"), vm.Guard)
+	second.CtrlAltDel()
+	second.Exited(vm.Guard)
+	nothingLeft(t, second)
+}
+
+// nothingLeft checks that the way down said so.
+func nothingLeft(t *testing.T, m *vm.VM) {
+	t.Helper()
+	last := ""
+	for _, e := range m.Events() {
+		if e.Name != "shutdown" {
+			continue
+		}
+		var x breport.Event
+		if err := e.Decode(&x); err != nil {
+			t.Fatal(err)
+		}
+		if x.Step != nil && x.Step.Phase == "end" {
+			last = x.Step.Reason
+		}
+		if x.Step != nil && x.Step.Action == "left" {
+			t.Errorf("left behind: %s: %s", x.Step.Object, x.Step.Reason)
+		}
+	}
+	if last == "" {
+		t.Error("the way down did not come to its end")
+	}
+}
+
+func replace(text string, pairs ...string) string {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		text = strings.ReplaceAll(text, pairs[i], pairs[i+1])
+	}
+	return text
+}
+
+// writeReport folds what a machine told into the files that people look at.
+func writeReport(t *testing.T, m *vm.VM, dir string) {
+	t.Helper()
+	var events []breport.Event
+	for _, e := range m.Events() {
+		var x breport.Event
+		if err := e.Decode(&x); err == nil && x.Seq > 0 {
+			events = append(events, x)
+		}
+	}
+	b, err := json.MarshalIndent(events, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "events.json"), b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
