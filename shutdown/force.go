@@ -3,6 +3,7 @@ package shutdown
 import (
 	"context"
 	"sync"
+	"time"
 
 	"initd/shutdown/stack"
 )
@@ -26,19 +27,27 @@ func (r *run) force(ctx context.Context) {
 	r.takeDown(ctx)
 }
 
+// save has half of the time that is left for the first attempt: a device that
+// does not answer must not keep what lies around its mount point.
 func (r *run) save(ctx context.Context, n stack.Node) {
-	if r.do(ctx, Job{Op: OpReadOnly, Path: n.Path}, n.Name) == nil {
+	first := ctx
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		first, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+	}
+	if r.do(first, Job{Op: OpReadOnly, Path: n.Path}, n.Name) == nil {
 		return
 	}
 	if r.do(ctx, Job{Op: OpLazy, Path: n.Path}, n.Name) != nil {
 		return // told there; it stays among what is left
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	reason := "detached while it was in use"
 	if t := r.tries[key(n)]; t != nil {
 		reason += ": " + t.reason
 	}
-	r.detached = append(r.detached, Left{Object: n.Name, Reason: reason})
 	r.progress++
+	r.mu.Unlock()
+	r.outOfSight(n, reason)
 }

@@ -10,6 +10,7 @@ package shutdown
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,8 +124,10 @@ type run struct {
 	tries map[string]*try
 	// progress counts what has gone; guarded by mu.
 	progress int
-	// detached are mounts that are out of sight and still in use; guarded by mu.
-	detached []Left
+	// unseen are mounts that are out of the kernel's table and yet not through:
+	// detached in use, or with an unmount that never came back (it takes the
+	// mount out first, then writes); guarded by mu.
+	unseen []Left
 }
 
 func (r *run) services(ctx context.Context) {
@@ -158,9 +161,9 @@ func (r *run) left() []Left {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	list := append([]Left(nil), r.detached...)
+	list := slices.Clone(r.unseen)
 	for _, n := range s.Nodes {
-		if n.Keep != "" {
+		if n.Keep != "" || slices.ContainsFunc(list, func(l Left) bool { return l.Object == n.Name }) {
 			continue
 		}
 		reason := "something on top of it is still there, or the time was over"

@@ -29,11 +29,14 @@ type fake struct {
 	log    []string                       // jobs in the order in which they succeeded
 	stop   func(context.Context) []string // services
 
-	early    []string        // jobs that were tried while something stood on it
-	everyone []stack.User    // all other processes
-	keeps    map[string]bool // paths whose jobs succeed and change nothing
-	writable map[string]bool // paths that cannot become read-only
-	twice    map[string]int  // paths whose first so many jobs fail
+	lazily   bool                     // what hangs can be detached
+	slow     map[string]time.Duration // how long a job goes on after its node is out of sight
+	writing  []stack.Node             // such nodes
+	early    []string                 // jobs that were tried while something stood on it
+	everyone []stack.User             // all other processes
+	keeps    map[string]bool          // paths whose jobs succeed and change nothing
+	writable map[string]bool          // paths that cannot become read-only
+	twice    map[string]int           // paths whose first so many jobs fail
 }
 
 func (f *fake) Read() (*stack.Stack, error) {
@@ -53,7 +56,7 @@ func (f *fake) Users(points []string) []stack.User {
 }
 
 func (f *fake) Do(ctx context.Context, j Job) error {
-	if f.hang[j.Path] && j.Op != OpSync {
+	if f.hang[j.Path] && j.Op != OpSync && (j.Op != OpLazy || !f.lazily) {
 		<-ctx.Done()
 		return errors.New("sleeps in the kernel")
 	}
@@ -71,7 +74,10 @@ func (f *fake) Do(ctx context.Context, j Job) error {
 		return nil
 	}
 	i := slices.IndexFunc(f.nodes, func(n stack.Node) bool { return n.Path == j.Path })
-	for _, n := range f.nodes {
+	if i < 0 {
+		return errors.New("not there")
+	}
+	for _, n := range slices.Concat(f.nodes, f.writing) {
 		if slices.Contains(n.Below, f.nodes[i].ID) {
 			if j.Op != OpLazy {
 				f.early = append(f.early, f.nodes[i].ID+" before "+n.ID)
@@ -88,8 +94,16 @@ func (f *fake) Do(ctx context.Context, j Job) error {
 	if len(f.users[j.Path]) > 0 && j.Op != OpLazy {
 		return errors.New("busy")
 	}
-	f.log = append(f.log, f.nodes[i].ID)
-	f.nodes = append(slices.Delete(f.nodes, i, i+1), f.appear[j.Path]...)
+	node := f.nodes[i]
+	f.log = append(f.log, node.ID)
+	f.nodes = append(slices.Delete(slices.Clone(f.nodes), i, i+1), f.appear[j.Path]...)
+	if d := f.slow[j.Path]; d > 0 {
+		f.writing = append(f.writing, node)
+		f.mu.Unlock()
+		time.Sleep(d)
+		f.mu.Lock()
+		f.writing = nil
+	}
 	return nil
 }
 
@@ -281,6 +295,39 @@ func TestWhatStaysThoughItWasLetGoIsNamed(t *testing.T) {
 	if !slices.Contains(r.Left, want) {
 		t.Errorf("left: %v", r.Left)
 	}
+}
+
+// An unmount takes the mount out of the kernel's table first and writes then:
+// what it stood on waits for the end of the job, not for the table.
+func TestWhatIsBeingTakenDownStillHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := machine()
+		f.slow = map[string]time.Duration{"/srv": 2 * time.Second}
+		r, _ := runFake(f, time.Minute)
+		if len(r.Left) != 0 || len(f.early) != 0 {
+			t.Errorf("left %v, too early %v", r.Left, f.early)
+		}
+	})
+}
+
+// A dead file system mounted inside a good one is detached, so that the good
+// one can be unmounted cleanly.
+func TestADeadMountInsideAGoodOneIsDetached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{twice: map[string]int{}, hang: map[string]bool{"/good/dead": true}, lazily: true, nodes: []stack.Node{
+			{ID: "m1", Kind: stack.Mount, Name: "/good", Path: "/good", Below: []string{"dm-0"}},
+			{ID: "m2", Kind: stack.Mount, Name: "/good/dead", Path: "/good/dead", Below: []string{"m1"}},
+			{ID: "dm-0", Kind: stack.DM, Name: "good", Path: "good"},
+		}}
+		r, _ := runFake(f, time.Minute)
+		if !slices.Contains(f.log, "m1") || !slices.Contains(f.log, "dm-0") {
+			t.Errorf("order %v", f.log)
+		}
+		want := []Left{{Object: "/good/dead", Reason: "sleeps in the kernel"}}
+		if diff := cmp.Diff(want, r.Left); diff != "" {
+			t.Error(diff)
+		}
+	})
 }
 
 func TestAMountThatIsDetachedInUseIsNamed(t *testing.T) {

@@ -3,6 +3,7 @@ package shutdown
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"initd/shutdown/order"
 	"initd/shutdown/stack"
@@ -26,7 +27,7 @@ func key(n stack.Node) string { return n.ID + " " + n.Path }
 // stack again whenever something has gone: what has become free goes next,
 // what has appeared goes too, and what hangs holds up only what it stands on.
 func (r *run) takeDown(ctx context.Context) {
-	running := map[string]bool{}
+	running := map[string]stack.Node{}
 	done := make(chan string)
 	told := false
 	for {
@@ -41,7 +42,7 @@ func (r *run) takeDown(ctx context.Context) {
 					r.tell(Event{Op: "order", Object: "the live stack", State: "failed", Reason: cycle.Error()})
 				}
 				for _, n := range free {
-					running[key(n)] = true
+					running[key(n)] = n
 					go func() {
 						r.takeOne(ctx, n)
 						done <- key(n)
@@ -59,12 +60,19 @@ func (r *run) takeDown(ctx context.Context) {
 // free returns the nodes that nothing holds, that are not being taken down and
 // that may be tried (again). Nodes that stand on each other are tried when
 // nothing else is left to do.
-func (r *run) free(s *stack.Stack, running map[string]bool) ([]stack.Node, error) {
+//
+// What is being taken down still holds what it stands on, though the kernel may
+// show it no more: an unmount takes the mount out of the table first, and writes
+// then [measured: a loop device below one was let go before its time].
+func (r *run) free(s *stack.Stack, running map[string]stack.Node) ([]stack.Node, error) {
 	below := map[string][]string{}
 	for _, n := range s.Nodes {
 		if n.Keep == "" {
 			below[n.ID] = n.Below
 		}
+	}
+	for k, n := range running {
+		below[k] = n.Below
 	}
 	waves, cycle := order.Waves(below)
 	if len(waves) == 0 {
@@ -78,10 +86,13 @@ func (r *run) free(s *stack.Stack, running map[string]bool) ([]stack.Node, error
 	defer r.mu.Unlock()
 	var list []stack.Node
 	for _, id := range first {
-		n := *s.Node(id)
-		k := key(n)
+		node := s.Node(id)
+		if node == nil {
+			continue // one that is being taken down, under its key
+		}
+		n, k := *node, key(*node)
 		t := r.tries[k]
-		if running[k] || t != nil && (t.count >= maxTries || t.at >= r.progress) {
+		if _, on := running[k]; on || t != nil && (t.count >= maxTries || t.at >= r.progress) {
 			continue
 		}
 		if t == nil {
@@ -114,6 +125,9 @@ func (r *run) takeOne(ctx context.Context, n stack.Node) {
 	}
 	if err != nil {
 		r.failed(n, err)
+		if ctx.Err() != nil {
+			r.outOfSight(n, err.Error())
+		}
 		return
 	}
 	r.mu.Lock()
@@ -125,6 +139,16 @@ func (r *run) failed(n stack.Node, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tries[key(n)].reason = err.Error()
+}
+
+// outOfSight keeps a node for the list of what is left, whether or not the
+// kernel still shows it then.
+func (r *run) outOfSight(n stack.Node, reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.ContainsFunc(r.unseen, func(l Left) bool { return l.Object == n.Name }) {
+		r.unseen = append(r.unseen, Left{Object: n.Name, Reason: reason})
+	}
 }
 
 func job(n stack.Node) (Job, bool) {

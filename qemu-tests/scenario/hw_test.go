@@ -47,6 +47,12 @@ var rows = []row{
 			return []*vm.Disk{vm.NewDisk(t, "mount-ext4", 32*vm.MiB), vm.NewDisk(t, "mount-xfs", 400*vm.MiB)}
 		},
 		Programs: []string{"mke2fs", "fsck.ext4", "debugfs", "mkfs.xfs"}},
+	{Package: "./shutdown", Alone: true, // it takes down all there is
+		Modules: []string{"virtio_blk", "dm_mod", "loop"},
+		Disks: func(t *testing.T) []*vm.Disk {
+			return []*vm.Disk{vm.NewDisk(t, "down-a", 64*vm.MiB), vm.NewDisk(t, "down-b", 64*vm.MiB)}
+		},
+		Programs: []string{"mke2fs", "mkswap", "losetup"}},
 	{Package: "./hw/kmod", Alone: true,
 		Carry: []string{"dm-crypt", "crypto-xts(aes)", "fs-ext4", "squashfs", "loop", "virtio_blk", "virtio_net"}},
 	{Package: "./hw/block", Alone: true,

@@ -108,6 +108,9 @@ func (r *reader) blockDevices() {
 		switch {
 		case strings.HasPrefix(name, "dm-"):
 			n := Node{ID: name, Kind: DM, Name: r.text(dir + "/dm/name"), Detail: r.text(dir + "/dm/uuid")}
+			if n.Name == "" {
+				continue // it is going just now, or not yet there
+			}
 			n.Path = n.Name
 			n.Below = r.slaves(dir)
 			r.mapper[n.Name] = name
