@@ -4,7 +4,7 @@
 // It owns nothing and knows nothing of initd but hw/kmip and hw/clock. It tells
 // of keys only whether they are the expected ones.
 //
-// Events: {"event":"network"}, {"event":"time","offset":S}, {"event":"lease","address":A},
+// Events: {"event":"network"}, {"event":"time","minutes":M}, {"event":"lease","address":A},
 // {"event":"key","id":I,"server":N,"address":A,"right":B,"code":C}, {"event":"broken","error":E}, {"event":"end"}.
 package main
 
@@ -101,7 +101,8 @@ func askTime(ctx context.Context, port *event.Port, server string) error {
 	if err != nil {
 		return err
 	}
-	return port.Emit("time", map[string]any{"offset": int(s.Offset.Round(time.Second).Seconds())})
+	// A machine's real-time clock is read in whole seconds, so two machines are a second apart.
+	return port.Emit("time", map[string]any{"minutes": int(s.Offset.Round(time.Minute).Minutes())})
 }
 
 func askAddress(ctx context.Context, port *event.Port, want bool, links []string) error {
