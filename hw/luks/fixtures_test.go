@@ -94,28 +94,6 @@ func (img image) open(t testing.TB) *os.File {
 	return file
 }
 
-func keys(t testing.TB, texts ...string) []*secret.Buffer {
-	t.Helper()
-	var all []*secret.Buffer
-	for _, text := range texts {
-		key, err := secret.From([]byte(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(key.Destroy)
-		all = append(all, key)
-	}
-	return all
-}
-
-// verify is Verify of an image with plenty of memory.
-func (img image) verify(t testing.TB, texts ...string) (Verified, error) {
-	t.Helper()
-	return Verify(t.Context(), VerifyRequest{
-		Header: img.open(t), Detached: img.header != "", DataSize: imageSize, Keys: keys(t, texts...), MemoryKiB: 2 << 20,
-	})
-}
-
 // volumeKey is what cryptsetup says it is.
 func (img image) volumeKey(t testing.TB) []byte {
 	t.Helper()
@@ -167,19 +145,6 @@ func capture(t testing.TB, name string) []byte {
 		t.Fatal(err)
 	}
 	return raw
-}
-
-// damage overwrites a stretch of an image's header.
-func (img image) damage(t *testing.T, offset int64, content []byte) {
-	t.Helper()
-	file, err := os.OpenFile(img.at(), os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	if _, err := file.WriteAt(content, offset); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func nothingForeign(io.ReaderAt) (string, error) { return "", nil }

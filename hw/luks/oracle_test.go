@@ -8,11 +8,49 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
+	"os"
 	"testing"
 
 	"github.com/anatol/luks.go"
 	"github.com/google/go-cmp/cmp"
+
+	"initd/hw/secret"
 )
+
+func keys(t testing.TB, texts ...string) []*secret.Buffer {
+	t.Helper()
+	var all []*secret.Buffer
+	for _, text := range texts {
+		key, err := secret.From([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(key.Destroy)
+		all = append(all, key)
+	}
+	return all
+}
+
+// verify is Verify of an image with plenty of memory.
+func (img image) verify(t testing.TB, texts ...string) (Verified, error) {
+	t.Helper()
+	return Verify(t.Context(), VerifyRequest{
+		Header: img.open(t), Detached: img.header != "", DataSize: imageSize, Keys: keys(t, texts...), MemoryKiB: 2 << 20,
+	})
+}
+
+// damage overwrites a stretch of an image's header.
+func (img image) damage(t *testing.T, offset int64, content []byte) {
+	t.Helper()
+	file, err := os.OpenFile(img.at(), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteAt(content, offset); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // luksGo checks a volume key against that of luks.go, which only gives an HMAC of it.
 func (img image) luksGo(t *testing.T, slot int, volumeKey []byte) {
