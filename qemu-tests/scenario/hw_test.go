@@ -47,6 +47,7 @@ var rows = []row{
 			return []*vm.Disk{vm.NewDisk(t, "mount-ext4", 32*vm.MiB), vm.NewDisk(t, "mount-xfs", 400*vm.MiB)}
 		},
 		Programs: []string{"mke2fs", "fsck.ext4", "debugfs", "mkfs.xfs"}},
+	{Package: "./hw/watchdog", Modules: []string{"softdog"}},
 	{Package: "./shutdown", Alone: true, // it takes down all there is
 		Modules: []string{"virtio_blk", "dm_mod", "loop"},
 		Disks: func(t *testing.T) []*vm.Disk {
