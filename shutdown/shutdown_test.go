@@ -102,7 +102,7 @@ func (f *fake) Do(ctx context.Context, j Job) error {
 		f.mu.Unlock()
 		time.Sleep(d)
 		f.mu.Lock()
-		f.writing = nil
+		f.writing = slices.DeleteFunc(f.writing, func(n stack.Node) bool { return n.ID == node.ID })
 	}
 	return nil
 }
@@ -302,7 +302,7 @@ func TestWhatStaysThoughItWasLetGoIsNamed(t *testing.T) {
 func TestWhatIsBeingTakenDownStillHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := machine()
-		f.slow = map[string]time.Duration{"/srv": 2 * time.Second}
+		f.slow = map[string]time.Duration{"/srv": 2 * time.Second, "/bind": time.Second} // one ends while the other writes
 		r, _ := runFake(f, time.Minute)
 		if len(r.Left) != 0 || len(f.early) != 0 {
 			t.Errorf("left %v, too early %v", r.Left, f.early)
