@@ -197,11 +197,11 @@ func (b *boss) spawn(m *machine, spec *wire.Spec) (*process, *link, error) {
 
 // kill ends an orchestrator that does not behave.
 func (b *boss) kill(m *machine, now time.Time, why string) {
+	b.phase, b.at = bossKilled, now.Add(killTime) // first: a note waits for the next
 	m.note("orchestrator of generation " + itoa(int(b.gen)) + " killed: " + why)
 	if b.proc != nil {
 		_ = unix.PidfdSendSignal(b.proc.pidfd, unix.SIGKILL, nil, 0)
 	}
-	b.phase, b.at = bossKilled, now.Add(killTime)
 }
 
 // abandon goes on without an orchestrator that SIGKILL does not end: a thread
@@ -226,15 +226,17 @@ func (b *boss) ended(m *machine, p *process, w syscall.WaitStatus, was wire.Stat
 		return // one that was given up has ended after all
 	}
 	b.proc = nil
-	now := time.Now()
+	b.unlink()
+	now, phase := time.Now(), b.phase
+	b.phase = bossDown // a note waits for the next
 	switch {
 	case p.stage != 0:
+		b.gen-- // it never led
 		path := b.paths.current()
 		m.note("start " + path + ": cannot " + p.stage.String() + ": " + syscall.Errno(p.errno).Error())
 		b.died(m, now, false)
-	case b.phase == bossLeaving:
-		b.unlink()
-		b.phase, b.at = bossDown, now
+	case phase == bossLeaving:
+		b.at = now
 	default:
 		m.note("orchestrator of generation " + itoa(int(b.gen)) + ": " + waitText(w))
 		b.died(m, now, true)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,7 +22,7 @@ import (
 func TestMain(m *testing.M) {
 	pid1test.Main(m, map[string]pid1test.Role{
 		"orphans": orphans, "wait": waitForEver, "exit": exitWith, "say": say, "show": show, "flood": flood,
-		"signal-init": signalInit, "stubborn": stubborn,
+		"signal-init": signalInit, "kill-init": killInit, "stubborn": stubborn,
 	})
 }
 
@@ -31,8 +32,14 @@ func deadline(t *testing.T) context.Context {
 	return ctx
 }
 
+// leader is a client that remembers what it passed over.
+type leader struct {
+	*client.Client
+	seen []wire.Message
+}
+
 // lead says Hello as the next orchestrator of m.
-func lead(t *testing.T, m *pid1test.Machine) (*pid1test.Orchestrator, *client.Client) {
+func lead(t *testing.T, m *pid1test.Machine) (*pid1test.Orchestrator, *leader) {
 	t.Helper()
 	o := m.Next()
 	c, err := client.New(deadline(t), o.Conn, 0)
@@ -40,14 +47,14 @@ func lead(t *testing.T, m *pid1test.Machine) (*pid1test.Orchestrator, *client.Cl
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	return o, c
+	return o, &leader{Client: c}
 }
 
 func role(args ...string) *wire.Spec {
 	return &wire.Spec{Argv: append([]string{pid1test.Self}, args...), Env: []string{"A=b"}}
 }
 
-func spawn(t *testing.T, c *client.Client, name string, spec *wire.Spec, files ...*os.File) client.Process {
+func spawn(t *testing.T, c *leader, name string, spec *wire.Spec, files ...*os.File) client.Process {
 	t.Helper()
 	p, err := c.Spawn(deadline(t), name, "services/"+name, spec, files...)
 	if err != nil {
@@ -58,7 +65,7 @@ func spawn(t *testing.T, c *client.Client, name string, spec *wire.Spec, files .
 }
 
 // exit waits for the end of a process.
-func exit(t *testing.T, c *client.Client, id uint64) *wire.Exited {
+func exit(t *testing.T, c *leader, id uint64) *wire.Exited {
 	t.Helper()
 	return await(t, c, func(m wire.Message) bool {
 		e, ok := m.(*wire.Exited)
@@ -66,7 +73,7 @@ func exit(t *testing.T, c *client.Client, id uint64) *wire.Exited {
 	}).(*wire.Exited)
 }
 
-func running(t *testing.T, c *client.Client, id uint64) {
+func running(t *testing.T, c *leader, id uint64) {
 	t.Helper()
 	await(t, c, func(m wire.Message) bool {
 		r, ok := m.(*wire.Running)
@@ -74,8 +81,14 @@ func running(t *testing.T, c *client.Client, id uint64) {
 	})
 }
 
-func await(t *testing.T, c *client.Client, want func(wire.Message) bool) wire.Message {
+func await(t *testing.T, c *leader, want func(wire.Message) bool) wire.Message {
 	t.Helper()
+	for i, m := range c.seen {
+		if want(m) {
+			c.seen = slices.Delete(c.seen, i, i+1)
+			return m
+		}
+	}
 	guard := time.After(pid1test.Guard)
 	for {
 		select {
@@ -86,13 +99,14 @@ func await(t *testing.T, c *client.Client, want func(wire.Message) bool) wire.Me
 			if want(m) {
 				return m
 			}
+			c.seen = append(c.seen, m)
 		case <-guard:
 			t.Fatal("init does not tell")
 		}
 	}
 }
 
-func event(t *testing.T, c *client.Client, kind wire.EventKind) wire.Event {
+func event(t *testing.T, c *leader, kind wire.EventKind) wire.Event {
 	t.Helper()
 	guard := time.After(pid1test.Guard)
 	for {

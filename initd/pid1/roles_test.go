@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -126,4 +127,27 @@ func signalInit([]string) int {
 		}
 	}
 	return 0
+}
+
+// killInit sends signals to PID 1; "wait" waits for the test first.
+func killInit(args []string) int {
+	for _, a := range args {
+		if a == "wait" {
+			for !told() {
+				time.Sleep(10 * time.Millisecond) // a fixture: the file has no event across the namespace
+			}
+			continue
+		}
+		n, _ := strconv.Atoi(a)
+		if err := unix.Kill(1, syscall.Signal(n)); err != nil {
+			return 1
+		}
+		time.Sleep(20 * time.Millisecond) // equal signals that wait together are one
+	}
+	return 0
+}
+
+func told() bool {
+	_, err := os.Stat(pid1test.Shared + "/go")
+	return err == nil
 }

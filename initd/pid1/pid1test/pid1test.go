@@ -12,6 +12,7 @@
 package pid1test
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"net"
@@ -60,8 +61,19 @@ func Main(m *testing.M, roles map[string]Role) {
 		fmt.Fprintln(os.Stderr, "pid1test: no role", os.Args[1])
 		os.Exit(70)
 	}
-	os.Exit(m.Run())
+	dir, err := os.MkdirTemp("", "pid1test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pid1test:", err)
+		os.Exit(70)
+	}
+	os.Setenv(buildDir, dir)
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
+
+// buildDir names the environment variable with the folder for init.
+const buildDir = "PID1TEST_DIR"
 
 // Options are what differs between machines.
 type Options struct {
@@ -88,11 +100,7 @@ type Machine struct {
 
 // build makes init once a test binary.
 var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "pid1test")
-	if err != nil {
-		return "", err
-	}
-	out := filepath.Join(dir, "init")
+	out := filepath.Join(os.Getenv(buildDir), "init")
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -buildid= -X main.version=test", "-o", out, "initd/initd/pid1")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if b, err := cmd.CombinedOutput(); err != nil {
@@ -147,6 +155,7 @@ func Boot(t *testing.T, o Options) *Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	static(t, self)
 	m.cmd = &exec.Cmd{
 		Path: self, Args: []string{setupName, dir}, Env: []string{}, Stdout: os.Stdout, Stderr: os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{
@@ -165,6 +174,21 @@ func Boot(t *testing.T, o Options) *Machine {
 	}()
 	t.Cleanup(func() { m.cleanup(dir) })
 	return m
+}
+
+// static fails the test if the root inside could not run this binary.
+func static(t *testing.T, file string) {
+	t.Helper()
+	f, err := elf.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			t.Fatal("the test binary is dynamically linked: run with CGO_ENABLED=0")
+		}
+	}
 }
 
 // files puts what setup needs into dir.
@@ -224,6 +248,15 @@ func cgroup(t *testing.T) string {
 func (m *Machine) cleanup(dir string) {
 	_ = m.cmd.Process.Kill()
 	<-m.ended
+	// Whoever is left in the namespace is being killed by the kernel; the
+	// groups cannot go before.
+	empty := func() bool {
+		b, err := os.ReadFile(filepath.Join(m.group, "cgroup.events"))
+		return err != nil || strings.Contains(string(b), "populated 0")
+	}
+	for end := time.Now().Add(Guard); !empty() && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	if m.t.Failed() {
 		m.t.Logf("console of init:\n%s", m.Console())
 	}
@@ -233,7 +266,9 @@ func (m *Machine) cleanup(dir string) {
 		m.Dog.Close()
 	}
 	removeGroups(m.group)
-	_ = os.RemoveAll(dir)
+	if err := os.RemoveAll(dir); err != nil {
+		m.t.Errorf("clean up: %v", err)
+	}
 }
 
 func removeGroups(dir string) {
