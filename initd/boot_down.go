@@ -62,6 +62,7 @@ func (o *orchestrator) goDown(ctx context.Context, kind wire.Kind) error {
 	sys := &down{children: o.children, stop: func(c context.Context) []string {
 		return o.services.StopAll(c, o.chosen.plan)
 	}}
+	sys.All = true // init is ours: nobody else ends what is left
 	sys.Spare = func(pid int) bool { return pid == os.Getppid() }
 	res := takeDown(ctx, budget, sys, o.record)
 	text := fmt.Sprintf("down in %.1f s, nothing left", res.Took.Seconds())

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"sync"
+	"time"
 
 	"initd/boot/report"
 	"initd/hw/console"
@@ -12,11 +15,14 @@ import (
 type screen struct {
 	console *console.Writer // nil without one
 	mirror  *console.Writer // nil without one
-	lines   *report.Lines
+
+	mu    sync.Mutex
+	lines *report.Console // guarded by mu
+	live  string          // guarded by mu; the last live line
 }
 
 func newScreen(a kernelArgs) *screen {
-	s := &screen{lines: report.NewLines(a.debug)}
+	s := &screen{lines: report.NewConsole()}
 	if w, err := console.Open("/dev/console"); err == nil {
 		s.console = w
 	}
@@ -30,8 +36,11 @@ func newScreen(a kernelArgs) *screen {
 
 // show is called in the order of the events.
 func (s *screen) show(e report.Event) {
+	s.mu.Lock()
+	lines := s.lines.Add(e)
+	s.mu.Unlock()
 	if s.console != nil {
-		for _, line := range s.lines.Event(e) {
+		for _, line := range lines {
 			s.console.Line(line)
 		}
 	}
@@ -44,6 +53,33 @@ func (s *screen) show(e report.Event) {
 	}{e.Kind, e})
 	if err == nil {
 		s.mirror.Line(string(b))
+	}
+}
+
+// liveEvery is how often a boot that waits says for what.
+const liveEvery = 5 * time.Second
+
+// waits says what is waited for, now and then, while something is.
+func (s *screen) waits(ctx context.Context) {
+	if s.console == nil {
+		return
+	}
+	t := time.NewTicker(liveEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		s.mu.Lock()
+		line, ok := s.lines.Live(report.Boottime())
+		fresh := ok && line != s.live
+		s.live = line
+		s.mu.Unlock()
+		if fresh {
+			s.console.Line(line)
+		}
 	}
 }
 

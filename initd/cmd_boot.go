@@ -78,6 +78,7 @@ func boot(ctx context.Context, p places) error {
 	}
 	life, end := context.WithCancel(ctx)
 	defer end()
+	go o.screen.waits(life)
 	plugged := make(chan struct{})
 	go o.drivers(life, plugged)
 	<-plugged

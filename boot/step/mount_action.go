@@ -100,10 +100,11 @@ func (a *mountAction) Apply(ctx context.Context, u *plan.Unit, progress func(eng
 			return err
 		}
 	}
+	fn := "mount"
 	if mount.At(list, s.Where) != nil && s.Type == "bind" {
-		return mount.Remount(want)
+		fn = "remount" // what Check called partial
 	}
-	_, err = a.deps.Children.Run(ctx, Call{Func: "mount", Unit: u.ID, Params: want})
+	_, err = a.deps.Children.Run(ctx, Call{Func: fn, Unit: u.ID, Params: want})
 	return err
 }
 
@@ -137,6 +138,15 @@ func mountChild(_ context.Context, in *ChildInput) (any, error) {
 		return nil, fmt.Errorf("read parameters: %w", err)
 	}
 	return nil, mount.Mount(s)
+}
+
+// remountChild is the child remount.
+func remountChild(_ context.Context, in *ChildInput) (any, error) {
+	var s mount.Spec
+	if err := json.Unmarshal(in.Params, &s); err != nil {
+		return nil, fmt.Errorf("read parameters: %w", err)
+	}
+	return nil, mount.Remount(s)
 }
 
 // fsckChild is the child fsck.

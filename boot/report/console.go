@@ -1,0 +1,240 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// consoleWidth is what every console has.
+const consoleWidth = 80
+
+// Console turns events into lines for the console: one calm line a unit, and
+// a live line while something is waited for. Lines are printable ASCII of at
+// most 80 columns without escape codes; writing them is the caller's.
+type Console struct {
+	f    *Folder
+	said map[string]string // by unit: the last line, without its time
+}
+
+// NewConsole returns a console that has seen nothing.
+func NewConsole() *Console {
+	return &Console{f: NewFolder(), said: map[string]string{}}
+}
+
+// Add takes in an event and returns the lines that it is worth: most are worth
+// none.
+func (c *Console) Add(e Event) []string {
+	c.f.Add(e)
+	switch e.Kind {
+	case Notice:
+		return c.lines(e.At, "note", e.Text)
+	case GenerationStarted:
+		if e.Gen > 1 {
+			return c.lines(e.At, "initd", fmt.Sprintf("orchestrator %d goes on: %s", e.Gen, e.Reason))
+		}
+	case Halted:
+		return c.lines(e.At, "halt", fmt.Sprintf("nothing new starts because of %s: %s", e.Unit, e.Reason))
+	case Resumed:
+		return c.lines(e.At, "halt", "over; the boot goes on")
+	case BudgetOver:
+		return c.lines(e.At, "budget", e.Reason)
+	case ReadyReached:
+		return c.lines(e.At, "ready", c.summary())
+	case Settled:
+		if c.f.r.Ready == 0 {
+			return c.lines(e.At, "settled", "not ready; "+c.summary())
+		}
+	case TemplateChanged:
+		if e.State == Degraded {
+			return c.lines(e.At, "expect", e.Unit+": "+e.Reason)
+		}
+	case ShutdownStep:
+		return c.down(e)
+	default:
+		if u := c.f.byID[e.Unit]; u != nil && e.State != "" {
+			return c.unit(u, e)
+		}
+	}
+	return nil
+}
+
+// unit is the line for a change of state; the same is not said twice.
+func (c *Console) unit(u *unitFold, e Event) []string {
+	x := &u.u
+	if x.Milestone && x.ID == "ready" {
+		return nil // it has a line of its own
+	}
+	text := ""
+	switch e.State {
+	case Done:
+		text = "done in " + seconds(x.Took)
+		if x.Attempts > 1 {
+			text += fmt.Sprintf(", attempt %d", x.Attempts)
+		}
+	case Adopted:
+		text = "was there"
+	case Waiting:
+		if e.Error == nil {
+			return nil
+		}
+		text = x.Reason
+	case Running:
+		return nil
+	default:
+		text = string(e.State)
+		if r := x.Reason; r != "" {
+			text += ": " + r
+		} else if x.LastError != nil {
+			text += ": " + x.LastError.Text
+		}
+		if e.PID != 0 {
+			text += fmt.Sprintf(" (pid %d in %s)", e.PID, e.Wchan)
+		}
+	}
+	key := text
+	if e.State.OK() {
+		key = string(e.State)
+	}
+	if c.said[x.ID] == key {
+		return nil
+	}
+	c.said[x.ID] = key
+	return []string{line(e.At, x.Stage, fmt.Sprintf("%-15s %s", x.ID, text))}
+}
+
+func (c *Console) down(e Event) []string {
+	s := e.Step
+	if s == nil || s.State == Running {
+		return nil
+	}
+	text := fmt.Sprintf("%-15s %s", s.Object, s.Action)
+	if s.State == Done {
+		text += " done in " + seconds(s.Took)
+	} else {
+		text += " " + string(s.State)
+	}
+	if s.Reason != "" {
+		text += ": " + s.Reason
+	}
+	return []string{line(e.At, s.Phase, text)}
+}
+
+func (c *Console) summary() string {
+	up, not := 0, 0
+	for _, u := range c.f.units {
+		switch {
+		case u.u.Milestone || u.stale:
+		case u.u.State.OK():
+			up++
+		default:
+			not++
+		}
+	}
+	if not == 0 {
+		return fmt.Sprintf("all %d units are up", up)
+	}
+	return fmt.Sprintf("%d units are up, %d are not: see initd status", up, not)
+}
+
+// Live is the line that shows while something is waited for: what holds the
+// boot up, for how long, and how many more; ok is false when nothing does.
+func (c *Console) Live(now time.Duration) (string, bool) {
+	if c.f.r.Settled > 0 {
+		return "", false
+	}
+	text, more := "", 0
+	best := 0
+	for _, u := range c.f.units {
+		x := &u.u
+		if x.Milestone || u.stale || x.State.Settled() {
+			continue
+		}
+		t, rank := c.holds(u, now)
+		if rank == 0 {
+			continue
+		}
+		more++
+		if rank > best {
+			text, best = t, rank
+		}
+	}
+	if text == "" {
+		return "", false
+	}
+	tail := ""
+	if more > 1 {
+		tail = fmt.Sprintf("  +%d", more-1)
+	}
+	full := line(now, "waiting", text)
+	if len(full)+len(tail) > consoleWidth {
+		full = clip(full, consoleWidth-len(tail))
+	}
+	return full + tail, true
+}
+
+// holds says what a unit waits for. What a running attempt waits for ranks
+// before what the world lacks, that before a retry, and units that wait for
+// other units say nothing: those speak for themselves.
+func (c *Console) holds(u *unitFold, now time.Duration) (text string, rank int) {
+	x := &u.u
+	switch {
+	case x.State == Running && x.WaitingFor != "":
+		return fmt.Sprintf("%s: %s (%s)", x.ID, x.WaitingFor, seconds(now-u.from())), 4
+	case x.State == Running:
+		doing := x.Doing
+		if doing == "" {
+			doing = "at work"
+		}
+		return fmt.Sprintf("%s: %s (%s)", x.ID, doing, seconds(now-x.Since)), 1
+	case len(x.Waits) > 0:
+		for _, w := range x.Waits {
+			if c.world(w) {
+				why := c.f.reason(w)
+				if why == "" {
+					why = "not there"
+				}
+				return fmt.Sprintf("%s needs %s: %s (%s)", x.ID, strings.Join(w.AnyOf, " or "), why, seconds(now-w.Since)), 3
+			}
+		}
+	case x.RetryAt > now:
+		return fmt.Sprintf("%s: next attempt in %s", x.ID, seconds(x.RetryAt-now)), 2
+	}
+	return "", 0
+}
+
+// world tells that no unit provides what is waited for.
+func (c *Console) world(w Wait) bool {
+	for _, name := range w.AnyOf {
+		if c.f.provided[name] {
+			return false
+		}
+	}
+	return true
+}
+
+// from is when the stretch that lasts began.
+func (u *unitFold) from() time.Duration {
+	if u.open == nil {
+		return u.u.Since
+	}
+	return u.open.From
+}
+
+// lines wraps a text that is worth more than one line.
+func (c *Console) lines(at time.Duration, head, text string) []string {
+	var list []string
+	for _, l := range fold(plain(text), consoleWidth-len(prefix(at, head))) {
+		list = append(list, prefix(at, head)+l)
+		head = ""
+	}
+	return list
+}
+
+func line(at time.Duration, head, text string) string {
+	return clip(strings.TrimRight(prefix(at, head)+plain(text), " "), consoleWidth)
+}
+
+func prefix(at time.Duration, head string) string {
+	return fmt.Sprintf("[%7.3f] %-8s ", at.Seconds(), clip(head, 8))
+}
