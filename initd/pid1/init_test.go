@@ -333,6 +333,14 @@ func TestAProgramThatCannotBeLoadedIsToldWithTheReason(t *testing.T) {
 	if e := exit(t, c, missing.ID); e.Stage != wire.StageExec || syscall.Errno(e.Errno) != unix.ENOENT {
 		t.Errorf("exited: %+v", e)
 	}
+	found := spawn(t, c, "found", &wire.Spec{Argv: []string{pid1test.Self, "exit", "0"}, Path: "initd", Env: []string{"PATH=/nowhere:/usr/bin"}})
+	if e := exit(t, c, found.ID); e.Stage != 0 || e.Status != 0 {
+		t.Errorf("exited: %+v", e)
+	}
+	unknown := spawn(t, c, "unknown", &wire.Spec{Argv: []string{"none"}})
+	if e := exit(t, c, unknown.ID); e.Stage != wire.StageExec || syscall.Errno(e.Errno) != unix.ENOENT {
+		t.Errorf("exited: %+v", e)
+	}
 	spec := role("wait")
 	spec.Dir = "/nowhere"
 	lost := spawn(t, c, "lost", spec)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -95,7 +96,29 @@ func become(group string) (wire.Stage, error) {
 	if path == "" {
 		path = s.Argv[0]
 	}
-	return wire.StageExec, syscall.Exec(path, s.Argv, s.Env)
+	return wire.StageExec, search(path, s)
+}
+
+// search executes path, looking for a mere name in the PATH of the program's
+// environment, as execvp(3) does.
+func search(path string, s *wire.Spec) error {
+	if path[0] == '/' {
+		return syscall.Exec(path, s.Argv, s.Env)
+	}
+	dirs := "/usr/sbin:/usr/bin:/sbin:/bin"
+	for _, e := range s.Env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			dirs = v
+		}
+	}
+	var first error = unix.ENOENT
+	for dir := range strings.SplitSeq(dirs, ":") {
+		err := syscall.Exec(dir+"/"+path, s.Argv, s.Env)
+		if err != unix.ENOENT && err != unix.ENOTDIR && first == error(unix.ENOENT) {
+			first = err
+		}
+	}
+	return first
 }
 
 func join(group string) error {

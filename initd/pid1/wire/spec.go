@@ -16,7 +16,7 @@ const (
 // Spec says how the stub becomes a program. It travels in a sealed memfd; the
 // stub reads it, init never does.
 type Spec struct {
-	Path string // absolute; empty means Argv[0]
+	Path string // absolute, or a name to be searched in the PATH of Env; empty means Argv[0]
 	Argv []string
 	Env  []string // "NAME=value"; nothing is inherited
 	Dir  string   // empty means "/"
@@ -234,7 +234,7 @@ func (s *Spec) check() error {
 	if path == "" && len(s.Argv) > 0 {
 		path = s.Argv[0]
 	}
-	if len(s.Argv) == 0 || len(path) == 0 || path[0] != '/' || s.Dir != "" && s.Dir[0] != '/' ||
+	if len(s.Argv) == 0 || len(path) == 0 || path[0] != '/' && strings.Contains(path, "/") || s.Dir != "" && s.Dir[0] != '/' ||
 		len(s.Argv) > maxStrings || len(s.Env) > maxStrings || len(s.Groups) > maxGroups || len(s.Limits) > 64 ||
 		len(s.Files) > MaxFiles || s.Umask > 0o777 {
 		return ErrSpec

@@ -183,7 +183,7 @@ func TestSpecsThatAreRefused(t *testing.T) {
 	ok := func() *Spec { return &Spec{Argv: []string{"/bin/x"}} }
 	rows := map[string]func(*Spec){
 		"no program":                  func(s *Spec) { s.Argv = nil },
-		"relative program":            func(s *Spec) { s.Argv[0] = "x" },
+		"relative program":            func(s *Spec) { s.Argv[0] = "./x" },
 		"relative directory":          func(s *Spec) { s.Dir = "srv" },
 		"NUL in an argument":          func(s *Spec) { s.Argv = append(s.Argv, "a\x00b") },
 		"NUL in the environment":      func(s *Spec) { s.Env = []string{"A=\x00"} },
