@@ -1,0 +1,257 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"initd/initd/pid1/wire"
+)
+
+func (r Ready) none() bool { return len(r.Exec) == 0 && r.TCP == "" && !r.Notify && r.File == "" }
+
+// String says what is awaited: "exec redis-cli ping".
+func (r Ready) String() string {
+	switch {
+	case len(r.Exec) > 0:
+		return "exec " + strings.Join(r.Exec, " ")
+	case r.TCP != "":
+		return "tcp " + r.TCP
+	case r.Notify:
+		return "READY=1"
+	case r.File != "":
+		return "file " + r.File
+	}
+	return "nothing"
+}
+
+// Between attempts at readiness, where nothing tells that it is worth one.
+const (
+	firstPause = 50 * time.Millisecond
+	maxPause   = 2 * time.Second
+	probeTime  = 10 * time.Second // of one attempt by exec
+	dialTime   = time.Second      // of one attempt by tcp
+)
+
+// probe waits for readiness in a goroutine of its own; mu is held.
+func (u *unit) probe(p *proc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	r := u.def.Ready
+	var attempt func(context.Context) error
+	switch {
+	case len(r.Exec) > 0:
+		n := 0
+		attempt = func(ctx context.Context) error { n++; return u.tryExec(ctx, p, n) }
+	case r.TCP != "":
+		attempt = func(ctx context.Context) error { return tryTCP(ctx, r.TCP) }
+	case r.File != "":
+		go u.awaitFile(ctx, p, r.File)
+		return
+	default:
+		return // notify: hear
+	}
+	go func() {
+		pause := firstPause
+		for {
+			err := attempt(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			if err == nil {
+				u.answered(p)
+				return
+			}
+			u.missing(p, fmt.Sprintf("waiting for %s: %v", r, err))
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			pause = min(pause*2, maxPause)
+		}
+	}()
+}
+
+// answered: the process is ready.
+func (u *unit) answered(p *proc) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.proc == p && u.phase == Starting {
+		u.ready()
+	}
+}
+
+func (u *unit) missing(p *proc, reason string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.proc == p && u.phase == Starting {
+		u.because(reason)
+	}
+}
+
+func tryTCP(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		if op := (*net.OpError)(nil); errors.As(err, &op) {
+			if e := (syscall.Errno(0)); errors.As(op.Err, &e) {
+				return e // "connection refused": the address is said already
+			}
+			return op.Err
+		}
+		return err
+	}
+	return c.Close()
+}
+
+// probing is one process that looks whether the service is ready.
+type probing struct{ ended chan *wire.Exited }
+
+func (p probing) told(msg wire.Message) {
+	if e, ok := msg.(*wire.Exited); ok {
+		p.ended <- e
+	}
+}
+
+// tryExec runs the probe as the service's user, through init.
+func (u *unit) tryExec(ctx context.Context, p *proc, n int) error {
+	u.mu.Lock()
+	spec, err := u.spec()
+	command := u.def.Ready.Exec
+	u.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	out, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	spec.Argv, spec.Files = command, []uint32{1, 2}
+	name := u.name + ".ready"
+	ask, cancel := context.WithTimeout(context.Background(), answerTime) // not ctx: an answer that nobody takes is a process that nobody ends
+	defer cancel()
+	started, err := u.m.init.Spawn(ask, fmt.Sprintf("%s/%d/%d", name, p.ID, n), groupPrefix+name, spec, in, in)
+	in.Close()
+	if err != nil {
+		return err
+	}
+	defer started.PIDFD.Close()
+	w := probing{make(chan *wire.Exited, 1)}
+	u.m.own(started.ID, w)
+	limit := time.NewTimer(probeTime)
+	defer limit.Stop()
+	select {
+	case e := <-w.ended:
+		u.m.finish(e)
+		if e.Stage == 0 && e.Status == 0 {
+			return nil
+		}
+		return probeError(Ended(e), out)
+	case <-limit.C:
+		err = fmt.Errorf("no end within %s", probeTime)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	u.m.own(started.ID, stray{u.m})
+	ask2, cancel2 := context.WithTimeout(context.Background(), answerTime)
+	defer cancel2()
+	if u.m.init.Signal(ask2, started.ID, unix.SIGKILL, true) != nil {
+		_ = u.m.init.Signal(ask2, started.ID, unix.SIGKILL, false)
+	}
+	return err
+}
+
+// probeError adds the last line that the probe wrote; all of it is in the
+// pipe by now.
+func probeError(how string, out *os.File) error {
+	_ = out.SetReadDeadline(time.Now().Add(time.Second)) // a process it left may hold the other end
+	b, _ := io.ReadAll(io.LimitReader(out, 4<<10))
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	if last := printable([]byte(lines[len(lines)-1])); last != "" {
+		how += ": " + last
+	}
+	return errors.New(how)
+}
+
+// awaitFile waits for a path to appear. Below /run and /dev, which are in
+// memory, the kernel tells; elsewhere it is looked for by Options.Exists.
+func (u *unit) awaitFile(ctx context.Context, p *proc, path string) {
+	pause := firstPause
+	for {
+		var stirred <-chan struct{}
+		var stop func()
+		if inMemory(path) {
+			stirred, stop = watch(path)
+		}
+		ok, err := u.m.opt.Exists(ctx, path)
+		if ok && err == nil {
+			if stop != nil {
+				stop()
+			}
+			u.answered(p)
+			return
+		}
+		if err != nil {
+			u.missing(p, fmt.Sprintf("waiting for file %s: %v", path, err))
+		}
+		var timer <-chan time.Time
+		if stirred == nil {
+			timer = time.After(pause)
+			pause = min(pause*2, maxPause)
+		}
+		select {
+		case <-ctx.Done():
+		case <-stirred:
+		case <-timer:
+		}
+		if stop != nil {
+			stop()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+func inMemory(path string) bool {
+	p := filepath.Clean(path)
+	return strings.HasPrefix(p, "/run/") || strings.HasPrefix(p, "/dev/")
+}
+
+// watch tells of changes in the nearest folder above path that exists. The
+// caller looks after it has begun to watch. nil: watching is not possible.
+func watch(path string) (stirred <-chan struct{}, stop func()) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return nil, nil
+	}
+	f := os.NewFile(uintptr(fd), "inotify")
+	const mask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ATTRIB
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		if _, err := unix.InotifyAddWatch(fd, dir, mask); err == nil {
+			break
+		} else if dir == "/" {
+			f.Close()
+			return nil, nil
+		}
+	}
+	c := make(chan struct{})
+	go func() {
+		var b [4 << 10]byte
+		_, _ = f.Read(b[:])
+		close(c)
+	}()
+	return c, func() { f.Close() }
+}
