@@ -32,6 +32,7 @@ var rules = []rule{
 	{"boot/appliance", nil, "the file's types are read by editors and images, far from any machine"},
 	{"boot/plan", []string{"boot/appliance"}, "compiling is pure: a plan can be made on any laptop"},
 	{"boot/engine", []string{"boot/plan", "boot/report"}, "the engine knows actions, no hardware"},
+	{"boot/engine/enginetest", []string{"boot/engine", "boot/plan"}, "the conformance suite of actions; tests of kinds import it"},
 	{"boot/step", []string{"boot/appliance", "boot/plan", "boot/engine", "boot/report", "hw/..."},
 		"a kind's expansion, action and child's function stand side by side; what they need of initd they declare as interfaces"},
 

@@ -40,7 +40,7 @@ type ledgerState struct {
 	open    map[string]int // intents without an outcome, of those in tries
 	once    map[string]bool
 	stopped map[string]bool
-	origin  time.Duration
+	origin  *time.Duration // nil: not begun
 	settled bool
 }
 
@@ -74,6 +74,9 @@ func OpenLedger(dir string) (*Ledger, error) {
 	for _, line := range bytes.Split(old, []byte("\n")) {
 		var r ledgerRecord
 		if json.Unmarshal(line, &r) != nil { // a torn record, or none of ours
+			continue
+		}
+		if r.At < 0 {
 			continue
 		}
 		if r.Schema != "" {
@@ -177,8 +180,8 @@ func (l *Ledger) Origin(now time.Duration) (time.Duration, error) {
 	l.mu.Lock()
 	origin := l.state.origin
 	l.mu.Unlock()
-	if origin != 0 {
-		return origin, nil
+	if origin != nil {
+		return *origin, nil
 	}
 	return now, l.add(ledgerRecord{Op: "origin", At: now})
 }
@@ -232,7 +235,7 @@ func (s *ledgerState) apply(r ledgerRecord) {
 			delete(s.open, r.Key)
 		}
 	case "tries": // of a rewritten file
-		s.tries[r.Key] = r.N
+		s.tries[r.Key] = max(r.N, 0)
 	case "once":
 		s.once[r.Key] = true
 	case "stop":
@@ -240,7 +243,7 @@ func (s *ledgerState) apply(r ledgerRecord) {
 	case "start":
 		delete(s.stopped, r.Key)
 	case "origin":
-		s.origin = r.At
+		s.origin = &r.At
 	case "settled":
 		s.settled = true
 	}
@@ -252,8 +255,8 @@ func (s *ledgerState) dump() []byte {
 	enc := json.NewEncoder(&b)
 	put := func(r ledgerRecord) { _ = enc.Encode(r) } // a buffer and plain types: cannot fail
 	put(ledgerRecord{Schema: ledgerSchema})
-	if s.origin != 0 {
-		put(ledgerRecord{Op: "origin", At: s.origin})
+	if s.origin != nil {
+		put(ledgerRecord{Op: "origin", At: *s.origin})
 	}
 	if s.settled {
 		put(ledgerRecord{Op: "settled"})

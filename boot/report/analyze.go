@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// maxBlamed is how many waits of a unit are listed: the longest.
+const maxBlamed = 3
+
 // Blame writes who took the time, longest first: work, waiting while at work,
 // and waiting to begin, and what for.
 func (r *Report) Blame(w io.Writer, s Style) error {
@@ -25,8 +28,8 @@ func (r *Report) Blame(w io.Writer, s Style) error {
 			mark = "*"
 		}
 		p.line(fmt.Sprintf("%12s %12s %s%s", seconds(u.Took), seconds(u.Waited), mark, clip(plain(u.ID), p.s.width()-27)))
-		for _, f := range u.WaitedFor {
-			if f.Time >= 100*time.Millisecond {
+		for i, f := range u.WaitedFor {
+			if f.Time >= 100*time.Millisecond && i < maxBlamed {
 				for _, l := range fold(plain(f.String()), p.s.width()-29) {
 					p.line(strings.Repeat(" ", 29) + l)
 				}
@@ -49,7 +52,7 @@ func (r *Report) CriticalChain(w io.Writer, s Style) error {
 		p.line("nothing has run yet")
 		return p.to(w)
 	}
-	p.line("@ when it was there (since the kernel's start), + how long it took after what is below it")
+	p.line("@ since the kernel's start; + after what is below it")
 	p.line("")
 	for i, l := range slices.Backward(r.Critical) {
 		depth := len(r.Critical) - 1 - i

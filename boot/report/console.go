@@ -94,13 +94,30 @@ func (c *Console) unit(u *unitFold, e Event) []string {
 	}
 	key := text
 	if e.State.OK() {
-		key = string(e.State)
+		key = "up" // what another orchestrator adopts is no news
 	}
 	if c.said[x.ID] == key {
 		return nil
 	}
 	c.said[x.ID] = key
-	return []string{line(e.At, x.Stage, fmt.Sprintf("%-15s %s", x.ID, text))}
+	head := fmt.Sprintf("%-15s ", x.ID)
+	if e.State.OK() {
+		return []string{line(e.At, x.Stage, head+text)}
+	}
+	return trouble(e.At, x.Stage, head, text)
+}
+
+// trouble gives what is not well two lines at most; the whole of it is in
+// initd status.
+func trouble(at time.Duration, stage, head, text string) []string {
+	first := prefix(at, stage) + head
+	list := fold(plain(text), max(consoleWidth-len(first), 20))
+	out := []string{clip(first+list[0], consoleWidth)}
+	if len(list) > 1 {
+		indent := fmt.Sprintf("%-*s", len(prefix(at, "")), prefix(at, "")) + fmt.Sprintf("%-16s", "")
+		out = append(out, clip(indent+strings.Join(list[1:], " "), consoleWidth))
+	}
+	return out
 }
 
 func (c *Console) down(e Event) []string {
@@ -180,13 +197,13 @@ func (c *Console) holds(u *unitFold, now time.Duration) (text string, rank int) 
 	x := &u.u
 	switch {
 	case x.State == Running && x.WaitingFor != "":
-		return fmt.Sprintf("%s: %s (%s)", x.ID, x.WaitingFor, seconds(now-u.from())), 4
+		return fmt.Sprintf("%s %s: %s", x.ID, seconds(now-u.from()), x.WaitingFor), 4
 	case x.State == Running:
 		doing := x.Doing
 		if doing == "" {
 			doing = "at work"
 		}
-		return fmt.Sprintf("%s: %s (%s)", x.ID, doing, seconds(now-x.Since)), 1
+		return fmt.Sprintf("%s %s: %s", x.ID, seconds(now-x.Since), doing), 1
 	case len(x.Waits) > 0:
 		for _, w := range x.Waits {
 			if c.world(w) {
@@ -194,7 +211,7 @@ func (c *Console) holds(u *unitFold, now time.Duration) (text string, rank int) 
 				if why == "" {
 					why = "not there"
 				}
-				return fmt.Sprintf("%s needs %s: %s (%s)", x.ID, strings.Join(w.AnyOf, " or "), why, seconds(now-w.Since)), 3
+				return fmt.Sprintf("%s %s for %s: %s", x.ID, seconds(now-w.Since), strings.Join(w.AnyOf, " or "), why), 3
 			}
 		}
 	case x.RetryAt > now:
@@ -236,5 +253,5 @@ func line(at time.Duration, head, text string) string {
 }
 
 func prefix(at time.Duration, head string) string {
-	return fmt.Sprintf("[%7.3f] %-8s ", at.Seconds(), clip(head, 8))
+	return fmt.Sprintf("[%7.3f] %-8s ", at.Seconds(), clip(plain(head), 8))
 }

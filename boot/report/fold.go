@@ -10,6 +10,9 @@ import (
 // maxFacts bounds how many lines of the kernel and of init a report keeps.
 const maxFacts = 100
 
+// maxNotices bounds how many different notices are kept: the first ones.
+const maxNotices = 100
+
 // maxComings bounds how many times of coming are kept of a resource.
 const maxComings = 64
 
@@ -48,10 +51,13 @@ func NewFolder() *Folder {
 
 // Add folds one event in. Kinds that it does not know change nothing.
 func (f *Folder) Add(e Event) {
+	e = sane(e)
 	f.r.Now = max(f.r.Now, e.At)
 	switch e.Kind {
 	case Notice:
-		f.r.Notices = append(f.r.Notices, e.Text)
+		if !slices.Contains(f.r.Notices, e.Text) && len(f.r.Notices) < maxNotices {
+			f.r.Notices = append(f.r.Notices, e.Text)
+		}
 	case GenerationStarted:
 		f.generation(e)
 	case ClockStepped:
@@ -89,6 +95,29 @@ func (f *Folder) Add(e Event) {
 			f.unit(u, e)
 		}
 	}
+}
+
+// maxTime bounds the times of a file, so that sums of a few do not overflow:
+// 70 years.
+const maxTime = 70 * 365 * 24 * time.Hour
+
+// sane is the event with times that can be. What writes garbage into the file
+// gets a report of garbage, but a report.
+func sane(e Event) Event {
+	clamp := func(t *time.Duration) { *t = min(max(*t, 0), maxTime) }
+	clamp(&e.At)
+	clamp(&e.RetryAt)
+	if e.Plan != nil {
+		p := *e.Plan
+		clamp(&p.Budget)
+		clamp(&p.Origin)
+		e.Plan = &p
+	}
+	e.Waits = slices.Clone(e.Waits)
+	for i := range e.Waits {
+		clamp(&e.Waits[i].Since)
+	}
+	return e
 }
 
 // generation: another orchestrator began. What the one before it was doing

@@ -11,6 +11,9 @@ import (
 // for days keeps the first ones and the last.
 const maxSpans = 64
 
+// maxReasons bounds how many different waits are kept of a unit.
+const maxReasons = 40
+
 // unitFold folds what happens to one unit.
 type unitFold struct {
 	u     Unit
@@ -139,6 +142,9 @@ func (f *Folder) ended(u *unitFold, e Event) {
 	if e.Error != nil {
 		x.LastError, x.ErrorAt = e.Error, e.At
 	}
+	if e.Op == Check && e.Error == nil && e.Answer == "same" {
+		x.Attempts-- // nothing was to be tried
+	}
 	u.close(e.At)
 	if e.Op == Check && e.Error == nil && (e.Answer == "absent" || e.Answer == "partial") {
 		u.begin(Span{Kind: SpanBatch, From: e.At})
@@ -164,6 +170,12 @@ func (f *Folder) progressed(u *unitFold, e Event) {
 // openNeed begins a stretch of waiting for the unit's needs.
 func (u *unitFold) openNeed(f *Folder, at time.Duration) {
 	first := u.u.Waits[0]
+	for _, w := range u.u.Waits { // what the world has a reason for says more than the order of the plan
+		if f.reason(w) != "" {
+			first = w
+			break
+		}
+	}
 	u.begin(Span{Kind: SpanNeed, From: at, For: strings.Join(first.AnyOf, " or "), Reason: f.reason(first)})
 	for _, w := range u.u.Waits {
 		u.wait(Waited{For: strings.Join(w.AnyOf, " or "), Reason: f.reason(w)}, at)
@@ -184,19 +196,19 @@ func (f *Folder) reason(w Wait) string {
 	if w.Reason != "" {
 		return w.Reason
 	}
-	var list []string
+	var list, names []string
 	for _, name := range w.AnyOf {
 		r := f.resources[name]
 		if r == nil || r.Reason == "" || r.Presence == Present {
 			continue
 		}
-		text := r.Reason
-		if len(w.AnyOf) > 1 {
-			text = name + ": " + text
-		}
-		list = append(list, text)
+		list = append(list, r.Reason)
+		names = append(names, name+": "+r.Reason)
 	}
-	return strings.Join(list, "; ")
+	if same := slices.Compact(slices.Clone(list)); len(same) < 2 {
+		return strings.Join(same, "")
+	}
+	return strings.Join(names, "; ")
 }
 
 // wait opens an account of waiting.
@@ -211,6 +223,9 @@ func (u *unitFold) begin(s Span) { u.open = &s }
 func (u *unitFold) close(at time.Duration) {
 	for w := range u.waits {
 		key := Waited{For: w.For, Reason: w.Reason}
+		if _, known := u.sums[key]; !known && len(u.sums) >= maxReasons {
+			key = Waited{Reason: "other reasons"}
+		}
 		u.sums[key] += at - w.Time
 	}
 	clear(u.waits)

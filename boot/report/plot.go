@@ -53,10 +53,11 @@ type plot struct {
 	b        strings.Builder
 	over     strings.Builder // critical path, drawn last
 	lastNote string
+	provided map[string]bool
 }
 
 func newPlot(r *Report, until time.Duration) *plot {
-	p := &plot{r: r, at: map[string]float64{}, row: 21, font: 12}
+	p := &plot{r: r, at: map[string]float64{}, provided: r.provided(), row: 21, font: 12}
 	switch n := len(r.Units); {
 	case n > 100:
 		p.row, p.font, p.dense = 14, 10, true
@@ -159,25 +160,22 @@ func (p *plot) unit(u *Unit) {
 	if u.Critical {
 		weight = ` font-weight="bold"`
 	}
-	fmt.Fprintf(&p.b, `<g><title>%s</title>`, safe(u.title(p.r.Now)))
+	fmt.Fprintf(&p.b, `<g><title>%s</title>`, safe(fmt.Sprintf("%s: %s %s", u.ID, u.State, p.r.note(u, p.provided))))
 	p.text(&p.b, 34, mid+p.font*0.36, p.font, colour, "start", weight, clip(plain(u.ID), int(float64(plotLeft-44)/(p.font*0.58))))
 	p.b.WriteString("</g>\n")
 	free := float64(plotLeft) // nothing is drawn right of it
 	for i, s := range u.Spans {
-		x2 := p.span(u, s, mid, i == len(u.Spans)-1)
-		free = max(free, x2)
+		x2 := p.span(u, s, mid)
+		if s.To == 0 || p.x(s.To)-p.x(s.From) >= 5 || i == 0 { // a look in passing holds no text up
+			free = max(free, x2)
+		}
 	}
 	p.note(u, mid, free)
 	p.y += p.row
 }
 
-// title is what a pointer over the row shows.
-func (u *Unit) title(now time.Duration) string {
-	return fmt.Sprintf("%s: %s %s", u.ID, u.State, u.note(now))
-}
-
 // span draws one stretch and returns where it ends.
-func (p *plot) span(u *Unit, s Span, mid float64, last bool) float64 {
+func (p *plot) span(u *Unit, s Span, mid float64) float64 {
 	to := s.To
 	if to == 0 {
 		to = p.to // it lasts
@@ -238,8 +236,8 @@ func (p *plot) note(u *Unit, mid, free float64) {
 		took = seconds(u.Took)
 	}
 	text := best.text()
-	if p.dense && text == p.lastNote {
-		text = ""
+	if text == p.lastNote && text != "" && !u.Critical {
+		text = "" // as in the row above
 	} else if text != "" {
 		p.lastNote = text
 	}
@@ -269,6 +267,8 @@ func (s Span) text() string {
 	switch {
 	case s.From == 0 && s.To == 0:
 		return ""
+	case strings.Contains(s.For, " or ") && s.Reason != "":
+		return s.Reason
 	case s.For != "" && s.Reason != "":
 		return s.For + ": " + s.Reason
 	case s.For != "":
@@ -384,7 +384,7 @@ func tick(span time.Duration) time.Duration {
 			return d
 		}
 	}
-	return 24 * time.Hour
+	return max(24*time.Hour, (span / 8).Truncate(24*time.Hour))
 }
 
 // label is a time on the axis.

@@ -78,7 +78,7 @@ type Unit struct {
 	File      string   `json:"file,omitempty"` // file:line that asked for it
 
 	Since    time.Duration `json:"since"`              // in this state
-	Attempts int           `json:"attempts,omitempty"` // begun, by all orchestrators
+	Attempts int           `json:"attempts,omitempty"` // by all orchestrators; looking at what is well is none
 	// Started is when it first began, Ended when its first round was over.
 	Started time.Duration `json:"started,omitempty"`
 	Ended   time.Duration `json:"ended,omitempty"`

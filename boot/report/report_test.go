@@ -221,3 +221,35 @@ func TestAUnitThatLeavesTheFileIsAnOrphan(t *testing.T) {
 		t.Errorf("states (-want +got):\n%s", diff)
 	}
 }
+
+func TestTheLiveLineSaysWhatHoldsTheBootUp(t *testing.T) {
+	live := func(scene string, at time.Duration) string {
+		c := report.NewConsole()
+		for _, e := range load(t, scene) {
+			if e.At <= at {
+				c.Add(e)
+			}
+		}
+		l, _ := c.Live(at)
+		return l
+	}
+	for _, tt := range []struct {
+		name, scene string
+		at          time.Duration
+		want        string
+	}{
+		{"what the world lacks", "five", 4 * time.Second,
+			"[  4.000] waiting  key/tank0 2.1 s for endpoint/192.0.2.21:5696: storage: no ..."},
+		{"what a running attempt waits for", "five", 14500 * time.Millisecond,
+			"[ 14.500] waiting  key/tank0 10.0 s: kms-a: connection refused"},
+		{"several, the most telling first", "thirty", 9 * time.Second,
+			"[  9.000] waiting  service/tomcat 2.3 s: 127.0.0.1:8080: connection refuse...  +2"},
+		{"nothing once the boot has settled", "five", 30 * time.Second, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := live(tt.scene, tt.at); got != tt.want {
+				t.Errorf("got  %q\nwant %q", got, tt.want)
+			}
+		})
+	}
+}

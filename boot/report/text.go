@@ -91,7 +91,7 @@ func (r *Report) headline() string {
 		}
 	}
 	if n := len(r.Generations); n > 1 {
-		text += fmt.Sprintf("; orchestrator %d of this boot", n)
+		text += fmt.Sprintf("; orchestrator %d", n)
 	}
 	return text
 }
@@ -123,15 +123,28 @@ func (r *Report) stage(p *page, stage string, all bool) {
 		head = fmt.Sprintf("%s: %d of %d up", stage, up, total)
 	}
 	p.line(p.bold(head))
+	provided := r.provided()
 	for i := range r.Units {
 		if u := &r.Units[i]; u.Stage == stage && (all || !u.State.OK()) {
-			p.row(u.ID, u.State, u.note(r.Now))
+			p.row(u.ID, u.State, r.note(u, provided))
 		}
 	}
 }
 
+// provided is what units provide: waiting for it is but the order of the plan.
+func (r *Report) provided() map[string]bool {
+	m := map[string]bool{}
+	for _, u := range r.Units {
+		for _, name := range u.Provides {
+			m[name] = true
+		}
+	}
+	return m
+}
+
 // note is what is worth saying of a unit beside its state.
-func (u *Unit) note(now time.Duration) string {
+func (r *Report) note(u *Unit, provided map[string]bool) string {
+	now := r.Now
 	var parts []string
 	add := func(s string) {
 		if s != "" {
@@ -144,8 +157,11 @@ func (u *Unit) note(now time.Duration) string {
 			return seconds(u.Ended)
 		}
 		add(seconds(u.Took))
-		if len(u.WaitedFor) > 0 && u.WaitedFor[0].Time >= time.Second {
-			add("waited " + u.WaitedFor[0].String())
+		for _, w := range u.WaitedFor {
+			if w.Time >= time.Second && !provided[w.For] {
+				add("waited " + w.short())
+				break
+			}
 		}
 		if u.Attempts > 1 {
 			add(fmt.Sprintf("%d attempts", u.Attempts))
@@ -210,6 +226,14 @@ func (w Waited) String() string {
 		return text
 	}
 	return text + ": " + w.Reason
+}
+
+// short leaves out what was waited for where there is a reason.
+func (w Waited) short() string {
+	if w.Reason != "" {
+		return seconds(w.Time) + ": " + w.Reason
+	}
+	return seconds(w.Time) + " for " + w.For
 }
 
 func errorText(e *Error) string {

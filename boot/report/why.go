@@ -72,7 +72,7 @@ func (x *whyPage) unit(u *Unit, depth int) {
 		return
 	}
 	x.seen[u.ID] = true
-	x.say(depth, fmt.Sprintf("%s is %s, since %s (for %s)%s", u.ID, u.State, seconds(u.Since), seconds(x.r.Now-u.Since), x.detail(u)))
+	x.say(depth, fmt.Sprintf("%s is %s, for %s%s", u.ID, u.State, seconds(x.r.Now-u.Since), x.detail(u)))
 	if u.State.OK() {
 		x.up(u, depth+1)
 		return
@@ -103,9 +103,23 @@ func (x *whyPage) detail(u *Unit) string {
 	case u.State == Stuck && u.PID != 0:
 		return fmt.Sprintf(": process %d sleeps in the kernel at %s", u.PID, cmp.Or(u.Wchan, "an unknown place"))
 	case u.Reason != "" && (u.LastError == nil || u.LastError.Text != u.Reason):
-		return ": " + u.Reason
+		return x.reason(u)
 	}
 	return ""
+}
+
+// reason leaves out what the lines below say anyway.
+func (x *whyPage) reason(u *Unit) string {
+	text := u.Reason
+	if len(u.Waits) > 0 {
+		if strings.HasPrefix(text, "needs ") {
+			return ""
+		}
+		for _, cut := range []string{" for ", ", still waiting"} {
+			text, _, _ = strings.Cut(text, cut)
+		}
+	}
+	return ": " + text
 }
 
 // up says of a unit that is well what its time went to.
@@ -175,7 +189,7 @@ func (x *whyPage) wait(w Wait, depth int) {
 	}
 	if len(w.AnyOf) > 1 {
 		n := max(w.Min, 1)
-		x.say(depth, fmt.Sprintf("%s%d of %d, since %s:", verb, n, len(w.AnyOf), seconds(w.Since)))
+		x.say(depth, fmt.Sprintf("%s%d of %d, for %s:", verb, n, len(w.AnyOf), seconds(x.r.Now-w.Since)))
 		depth++
 		verb = ""
 	}
