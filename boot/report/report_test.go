@@ -243,7 +243,7 @@ func TestTheLiveLineSaysWhatHoldsTheBootUp(t *testing.T) {
 		{"what a running attempt waits for", "five", 14500 * time.Millisecond,
 			"[ 14.500] waiting  key/tank0 10.0 s: kms-a: connection refused"},
 		{"several, the most telling first", "thirty", 9 * time.Second,
-			"[  9.000] waiting  service/tomcat 2.3 s: 127.0.0.1:8080: connection refuse...  +2"},
+			"[  9.000] waiting  service/tomcat 2.3 s: 127.0.0.1:8080: connection refused  +2"},
 		{"nothing once the boot has settled", "five", 30 * time.Second, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
