@@ -27,12 +27,13 @@ func fetchKeys(ctx context.Context, in *ChildInput) (any, error) {
 		return nil, err
 	}
 	var failed error
+	var why kmipReasons
 	kmip.FetchEach(ctx, p.Config, p.Requests, func(e kmip.Event) {
 		raw, err := json.Marshal(e)
 		if err != nil {
 			return
 		}
-		in.Tell(ChildProgress{Index: -1, Result: raw, Progress: kmipProgress(e)})
+		in.Tell(ChildProgress{Index: -1, Result: raw, Progress: why.progress(e)})
 	}, func(i int, r kmip.Result) {
 		if err := tellKMIP(in, i, r); err != nil {
 			failed = errors.Join(failed, err)
@@ -62,14 +63,22 @@ func tellKMIP(in *ChildInput, i int, r kmip.Result) error {
 	return nil
 }
 
-// kmipProgress says what a fetch waits for, in the words of a console line.
-func kmipProgress(e kmip.Event) *engine.Progress {
+// kmipReasons is why no server has helped so far: it stays in sight while they
+// are dialled anew.
+type kmipReasons string
+
+// progress says what a fetch waits for, in the words of a console line.
+func (r *kmipReasons) progress(e kmip.Event) *engine.Progress {
 	switch e.Kind {
 	case kmip.Waiting:
-		return &engine.Progress{Waiting: strings.Join(e.Reasons, "; "), Server: e.Server}
+		*r = kmipReasons(strings.Join(e.Reasons, "; "))
+		return &engine.Progress{Waiting: string(*r), Server: e.Server}
 	case kmip.Failed:
 		return &engine.Progress{Waiting: e.String(), Server: e.Server}
-	case kmip.Dialling, kmip.Connected:
+	case kmip.Dialling:
+		return &engine.Progress{Waiting: string(*r), Text: e.String(), Server: e.Server}
+	case kmip.Connected:
+		*r = ""
 		return &engine.Progress{Text: e.String(), Server: e.Server}
 	}
 	return nil
