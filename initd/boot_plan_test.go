@@ -35,7 +35,7 @@ func TestChoosePlan(t *testing.T) {
 		{"the image's file", image, step.StateFiles{}, "image", "", true},
 		{"the state disk's file instead", image, own(strings.Replace(goodFile, "image", "state", 1)), "state", "", true},
 		{"a broken one: the last good plan", image, kept, "kept", "the last good plan is used, kept at 1970-01-01 00:00:00 UTC: /state/appliance.yaml:3:1: unknown key \"monuts\" in the file; did you mean \"mounts\"?", false},
-		{"a broken one and no last plan: the image's", image, own("name: ["), "image", "the image's own file is used, without the state disk's: /state/appliance.yaml:1:", false},
+		{"a broken one and no last plan: the image's", image, own("name: ["), "image", "the image's own file is used, without the state disk's: /state/appliance.yaml:2:1: YAML syntax: ", false},
 		{"nothing at all", filepath.Join(dir, "none.yaml"), step.StateFiles{}, "appliance", "no plan: there is no appliance file", false},
 	}
 	for _, tt := range tests {
