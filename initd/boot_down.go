@@ -41,7 +41,7 @@ func (o *orchestrator) wait(ended <-chan error) (wire.Kind, error) {
 				o.note("the power supply fails")
 				return wire.KindPowerOff, nil
 			case wire.EventNote:
-				_ = o.engine.Record(report.Event{Kind: report.InitFact, Text: e.Text})
+				_ = o.engine.Load().Record(report.Event{Kind: report.InitFact, Text: e.Text})
 			}
 		}
 	}
@@ -92,9 +92,9 @@ func (o *orchestrator) handle(_ context.Context, r api.Request, f *os.File) (str
 	case api.OpPing:
 		return "initd " + version, nil
 	case api.OpRetry:
-		return "", o.engine.Retry(r.Unit)
+		return "", o.engine.Load().Retry(r.Unit)
 	case api.OpSkip:
-		return "", o.engine.Skip(r.Unit)
+		return "", o.engine.Load().Skip(r.Unit)
 	case api.OpFeedKey:
 		return o.feed(r.Name, f)
 	case api.OpShutdown:
@@ -129,11 +129,11 @@ func (o *orchestrator) feed(name string, f *os.File) (string, error) {
 	if err := o.keys.Put(name, f); err != nil {
 		return "", err
 	}
-	if err := o.engine.Retry(unit); err != nil {
+	if err := o.engine.Load().Retry(unit); err != nil {
 		return "", err
 	}
 	if luks := "luks/" + name; o.chosen.plan.Unit(luks) != nil {
-		if err := o.engine.Retry(luks); err != nil {
+		if err := o.engine.Load().Retry(luks); err != nil {
 			return "", err
 		}
 	}

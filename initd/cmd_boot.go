@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,9 +62,9 @@ type orchestrator struct {
 	keys     *step.KeyStore
 	services *services
 	chosen   chosen
-	stateDir string // "" without a state disk
-	engine   *engine.Engine
-	down     chan string // a way down that somebody asked for
+	stateDir string                        // "" without a state disk
+	engine   atomic.Pointer[engine.Engine] // nil until the plan is there
+	down     chan string                   // a way down that somebody asked for
 }
 
 // boot runs until the machine goes down, or init ends this process.
@@ -86,7 +87,9 @@ func boot(ctx context.Context, p places) error {
 	state := o.stateDisk(life)
 	o.chosen = choosePlan(p.file, state, hostFacts())
 	o.clock(state)
-	o.services = newServices(life, o.init, o.note)
+	if o.services, err = newServices(life, o.init, o.run, o.children, o.lose); err != nil {
+		return err
+	}
 	if err := o.makeEngine(life); err != nil {
 		return err
 	}
@@ -96,7 +99,7 @@ func boot(ctx context.Context, p places) error {
 	running, stop := context.WithCancel(life)
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- o.engine.Run(running) }()
+	go func() { ended <- o.engine.Load().Run(running) }()
 	kind, err := o.wait(ended)
 	if err != nil {
 		return err
@@ -160,10 +163,17 @@ func (o *orchestrator) record(e report.Event) {
 // note puts a line into the report, by way of the engine once it runs.
 func (o *orchestrator) note(text string) {
 	e := report.Event{Kind: report.Notice, Text: text}
-	if o.engine != nil && o.engine.Record(e) == nil {
+	if eng := o.engine.Load(); eng != nil && eng.Record(e) == nil {
 		return
 	}
 	o.record(e)
+}
+
+// lose tells the engine that a unit that was done is no longer.
+func (o *orchestrator) lose(unit, reason string) {
+	if e := o.engine.Load(); e == nil || e.Lose(unit, reason) != nil {
+		o.note(unit + ": " + reason)
+	}
 }
 
 // drivers loads what the machine's devices need, and goes on doing so. plugged
@@ -224,7 +234,7 @@ func (o *orchestrator) clock(state step.StateFiles) {
 }
 
 func (o *orchestrator) watchClock(ctx context.Context) {
-	err := clock.Watch(ctx, func() { _ = o.engine.Record(report.Anchor(time.Now())) })
+	err := clock.Watch(ctx, func() { _ = o.engine.Load().Record(report.Anchor(time.Now())) })
 	if err != nil {
 		o.note(err.Error())
 	}
@@ -245,7 +255,7 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 		OwnDNS: o.chosen.plan.Unit("dns") != nil,
 		Paths:  step.Paths{Config: o.chosen.config, Identity: identity, Run: o.run, Resolv: "/etc/resolv.conf"},
 	}
-	o.engine, err = engine.New(engine.Config{
+	eng, err := engine.New(engine.Config{
 		Plan: o.chosen.plan, Actions: step.Actions(deps),
 		Watchers: []engine.Watcher{o.blocks, &step.LinkWatcher{Resolv: deps.Paths.Resolv}},
 		Log:      o.log, Ledger: ledger, Generation: o.init.Hello().Generation,
@@ -253,7 +263,11 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 		Heartbeat: func() { _ = o.init.Heartbeat() }, // a lost connection ends this process by wait
 		Notify:    o.screen.show,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	o.engine.Store(eng)
+	return nil
 }
 
 // keepPlan writes the plan to the state disk once it has reached ready.
@@ -262,7 +276,7 @@ func (o *orchestrator) keepPlan(ctx context.Context) {
 		return
 	}
 	select {
-	case <-o.engine.ReadyC():
+	case <-o.engine.Load().ReadyC():
 	case <-ctx.Done():
 		return
 	}

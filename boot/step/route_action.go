@@ -40,11 +40,8 @@ func (a *routeAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, er
 	if err != nil {
 		return engine.Checked{}, err
 	}
-	has, err := link.HasRoute(st, c)
-	if err != nil || !has {
-		return engine.Checked{Answer: engine.Absent, Object: c.To}, err
-	}
-	return engine.Checked{Answer: engine.Same, Object: c.To}, nil
+	answer, reason, err := link.CheckRoute(st, c)
+	return engine.Checked{Answer: engine.Answer(answer), Reason: reason, Object: c.To}, err
 }
 
 func (a *routeAction) Apply(_ context.Context, u *plan.Unit, _ func(engine.Progress)) error {

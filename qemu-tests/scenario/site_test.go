@@ -27,6 +27,7 @@ type site struct {
 	files     map[string][]byte
 	// identity is what the second archive puts into /etc/initd.
 	identity map[string][]byte
+	name     string // of the machines, where a test has two rooms
 	peer     config.Config
 	store    *vm.VM
 	peerVM   *vm.VM
@@ -132,14 +133,14 @@ func (s *site) overlay() string {
 	for name, b := range s.identity {
 		o.Bytes("/etc/initd/"+name, b, 0o600)
 	}
-	return o.Write("identity")
+	return o.Write("identity" + s.name)
 }
 
 // startPeer boots the peer and waits until its servers listen.
 func (s *site) startPeer() *vm.VM {
 	s.t.Helper()
-	image := vm.NewImage(s.t).GoProgram("/init", "./qemu-tests/peer").Modules("virtio_net").JSON(config.Path, s.peer).Write("peer")
-	s.peerVM = vm.New(s.t, vm.Name("peer"), vm.Memory(256), vm.CPUs(1)).Initramfs(image).Wire(s.wire, peerMAC).Start()
+	image := vm.NewImage(s.t).GoProgram("/init", "./qemu-tests/peer").Modules("virtio_net").JSON(config.Path, s.peer).Write("peer" + s.name)
+	s.peerVM = vm.New(s.t, vm.Name("peer"+s.name), vm.Memory(256), vm.CPUs(1)).Initramfs(image).Wire(s.wire, peerMAC).Start()
 	s.peerVM.WaitEvent("the peer's servers listen", vm.Is("ready"), vm.Guard)
 	return s.peerVM
 }
@@ -147,7 +148,7 @@ func (s *site) startPeer() *vm.VM {
 // newStore makes the store, not yet started.
 func (s *site) newStore(disks ...*vm.Disk) *vm.VM {
 	s.t.Helper()
-	s.store = vm.New(s.t, vm.Name("store"), vm.Memory(1024)).
+	s.store = vm.New(s.t, vm.Name("store"+s.name), vm.Memory(1024)).
 		Initramfs(s.image(), s.overlay()).Disk(disks...).Wire(s.wire, storeMAC).
 		Append("initd.events=/dev/ttyS1", "init_on_free=1")
 	return s.store

@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -145,23 +144,4 @@ func replace(text string, pairs ...string) string {
 		text = strings.ReplaceAll(text, pairs[i], pairs[i+1])
 	}
 	return text
-}
-
-// writeReport folds what a machine told into the files that people look at.
-func writeReport(t *testing.T, m *vm.VM, dir string) {
-	t.Helper()
-	var events []breport.Event
-	for _, e := range m.Events() {
-		var x breport.Event
-		if err := e.Decode(&x); err == nil && x.Seq > 0 {
-			events = append(events, x)
-		}
-	}
-	b, err := json.MarshalIndent(events, "", " ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "events.json"), b, 0o644); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -1,0 +1,227 @@
+// Hands is a service of a test's appliance: it does in the running machine
+// what an operator would do by hand, as the test tells it by the event port.
+//
+// It owns nothing and undoes nothing: what it leaves behind is the way down's
+// to find. Each command is answered by the event "hands" with the command, and
+// what was asked for or an error.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/anatol/devmapper.go"
+	"golang.org/x/sys/unix"
+
+	"initd/hw/dm"
+	"initd/hw/mount"
+	"initd/qemu-tests/guest/event"
+)
+
+// command is one line from the test.
+type command struct {
+	Do   string `json:"do"`
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
+}
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "stubborn" {
+		stubborn(os.Args[2])
+	}
+	port, err := event.Open()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "hands:", err)
+		os.Exit(1)
+	}
+	if err := os.WriteFile("/run/hands.ready", nil, 0o644); err != nil {
+		fmt.Fprintln(os.Stderr, "hands:", err)
+	}
+	for {
+		var c command
+		if err := port.Receive(&c); err != nil {
+			fmt.Fprintln(os.Stderr, "hands:", err)
+			continue
+		}
+		members, err := do(c)
+		if members == nil {
+			members = map[string]any{}
+		}
+		members["do"] = c.Do
+		if err != nil {
+			members["error"] = err.Error()
+		}
+		if err := port.Emit("hands", members); err != nil {
+			fmt.Fprintln(os.Stderr, "hands:", err)
+		}
+	}
+}
+
+func do(c command) (map[string]any, error) {
+	switch c.Do {
+	case "bind":
+		return nil, mount.Mount(mount.Spec{Device: c.From, Where: c.To, Type: "bind"})
+	case "loop":
+		return loop(c.From)
+	case "linear":
+		return nil, linear(c.From, c.To)
+	case "stubborn":
+		cmd := exec.Command("/proc/self/exe", "stubborn", c.From)
+		return nil, cmd.Start()
+	case "state":
+		return state()
+	case "kill-orchestrator":
+		return killOrchestrator()
+	case "write":
+		return nil, os.WriteFile(c.To, []byte(c.From), 0o644)
+	case "read":
+		b, err := os.ReadFile(c.From)
+		return map[string]any{"text": string(b)}, err
+	case "run":
+		out, err := exec.Command(c.From, strings.Fields(c.To)...).CombinedOutput()
+		code := 0
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			code, err = exit.ExitCode(), nil
+		}
+		return map[string]any{"text": string(out), "status": code}, err
+	}
+	return nil, fmt.Errorf("no command %q", c.Do)
+}
+
+// stubborn keeps a file open and ignores SIGTERM until it is killed.
+func stubborn(path string) {
+	signal.Ignore(syscall.SIGTERM)
+	f, err := os.Create(path)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "hands:", err)
+		os.Exit(1)
+	}
+	for {
+		if _, err := f.WriteString("still here\n"); err != nil {
+			fmt.Fprintln(os.Stderr, "hands:", err)
+		}
+		time.Sleep(time.Hour) // until a signal ends it
+	}
+}
+
+// loop attaches a loop device to a new file (loop(4), LOOP_CTL_GET_FREE, LOOP_SET_FD).
+func loop(file string) (map[string]any, error) {
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.Truncate(4 << 20); err != nil {
+		return nil, err
+	}
+	if out, err := exec.Command("/sbin/modprobe", "loop").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("modprobe loop: %w: %s", err, out)
+	}
+	ctl, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer ctl.Close()
+	n, err := unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE)
+	if err != nil {
+		return nil, fmt.Errorf("LOOP_CTL_GET_FREE: %w", err)
+	}
+	name := fmt.Sprintf("/dev/loop%d", n)
+	dev, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer dev.Close()
+	if err := unix.IoctlSetInt(int(dev.Fd()), unix.LOOP_SET_FD, int(f.Fd())); err != nil {
+		return nil, fmt.Errorf("LOOP_SET_FD: %w", err)
+	}
+	return map[string]any{"device": name}, nil
+}
+
+// linear puts a linear device of 1 MiB on top of another.
+func linear(device, name string) error {
+	if err := dm.Create(name, ""); err != nil {
+		return err
+	}
+	if err := dm.Load(name, true, devmapper.LinearTable{Length: 1 << 20, BackendDevice: device}); err != nil {
+		return err
+	}
+	return dm.Resume(context.Background(), name)
+}
+
+// state is what must not differ after an orchestrator's death: dm tables,
+// mounts, and the pid and start time of redis.
+func state() (map[string]any, error) {
+	var tables []string
+	items, err := dm.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range items {
+		list, err := dm.Table(i.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range list {
+			tables = append(tables, fmt.Sprintf("%s: %d %d %s %s", i.Name, t.Start, t.Length, t.Type, t.Params))
+		}
+	}
+	slices.Sort(tables)
+	list, err := mount.List()
+	if err != nil {
+		return nil, err
+	}
+	var mounts []string
+	for _, m := range list {
+		if m.Major != 0 {
+			mounts = append(mounts, fmt.Sprintf("%s %s %s %s", m.Point, m.Type, m.Root, strings.Join(m.Options, ",")))
+		}
+	}
+	slices.Sort(mounts)
+	pid, start := find("redis-server")
+	return map[string]any{"tables": tables, "mounts": mounts, "redis": pid, "started": start}, nil
+}
+
+// find returns the pid and start time of the first process called comm.
+func find(comm string) (int, string) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, s := range stats {
+		b, err := os.ReadFile(s)
+		if err != nil || !strings.Contains(string(b), "("+comm+")") {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(s)))
+		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		return pid, fields[19]
+	}
+	return 0, ""
+}
+
+// killOrchestrator kills `initd boot` and nothing below it.
+func killOrchestrator() (map[string]any, error) {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, l := range lines {
+		b, err := os.ReadFile(l)
+		args := strings.Split(strings.TrimRight(string(b), "\x00"), "\x00")
+		if err != nil || len(args) < 2 || filepath.Base(args[0]) != "initd" || args[1] != "boot" {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(l)))
+		if err != nil {
+			return nil, err
+		}
+		return map[string]any{"pid": pid}, unix.Kill(pid, unix.SIGKILL)
+	}
+	return nil, errors.New("no orchestrator runs")
+}

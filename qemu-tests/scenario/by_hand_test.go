@@ -1,0 +1,96 @@
+package scenario
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	breport "initd/boot/report"
+	"initd/qemu-tests/vm"
+)
+
+// handsService runs the program that does by hand what a test says.
+const handsService = `  - name: hands
+    command: [/usr/bin/hands]
+    after: [mount/srv/tank0, mount/srv/tank1, mount/srv/tank2]
+    ready: {file: /run/hands.ready}
+`
+
+// withHands adds it to the appliance of the first scenario.
+func withHands(s *site) {
+	s.t.Helper()
+	program, err := os.ReadFile(vm.Build(s.t, "./qemu-tests/guest/hands"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.files["hands"] = program
+	s.appliance = strings.Replace(s.appliance, "image:\n", handsService+`image:
+  modules: [loop]
+  files: [{from: hands, to: /usr/bin/hands, mode: "0755"}]
+`, 1)
+}
+
+// hand tells the machine's hands to do something, and waits until they have.
+func hand(t *testing.T, m *vm.VM, do, from, to string) vm.Event {
+	t.Helper()
+	seen := len(m.Events())
+	m.Tell(map[string]string{"do": do, "from": from, "to": to})
+	var e vm.Event
+	for {
+		e = m.WaitEvent("hands: "+do, vm.Is("hands", "do", do), vm.Guard)
+		if len(m.Events()) > seen {
+			break
+		}
+	}
+	if why := e.Field("error"); why != "" {
+		t.Fatalf("by hand: %s %s %s: %s", do, from, to, why)
+	}
+	return e
+}
+
+// By hand on the running machine: a bind mount, a loop device on a file of a
+// volume, a linear device on top of another volume, and a process that keeps a
+// mount busy and ignores SIGTERM. The way down takes them all, holders first,
+// names the process, and ends within its budget.
+func TestWhatWasSetUpByHandGoesDownToo(t *testing.T) {
+	s := wellSite(t, kmsAV4, kmsBV4, storeV4)
+	withHands(s)
+	s.appliance = replace(s.appliance, "  - {what: luks/tank3, where: /srv/tank3, type: ext4}\n", "")
+	disks := wellDisks(s)
+	s.startPeer()
+	store := s.newStore(disks...).Start()
+	store.WaitEvent("ready", vm.Is("ready"), vm.Guard)
+	store.WaitEvent("the hands are there", unit("service/hands", "done"), vm.Guard)
+
+	hand(t, store, "bind", "/srv/tank0", "/mnt/bound")
+	loop := hand(t, store, "loop", "/srv/tank1/file", "").Field("device")
+	hand(t, store, "linear", "/dev/mapper/tank3", "top")
+	hand(t, store, "stubborn", "/srv/tank2/busy", "")
+
+	store.CtrlAltDel()
+	store.Exited(vm.Guard)
+	nothingLeft(t, store)
+	at := map[string]int{}
+	named := ""
+	for i, e := range store.Events() {
+		var x breport.Event
+		if e.Name != "shutdown" || e.Decode(&x) != nil || x.Step == nil {
+			continue
+		}
+		if x.Step.State == breport.Done {
+			at[x.Step.Object] = i
+		}
+		if x.Step.Phase == "processes" && strings.HasPrefix(x.Step.Object, "hands") || strings.Contains(x.Step.Reason, "SIGTERM") {
+			named += x.Step.Object + ": " + x.Step.Reason + "\n"
+		}
+	}
+	for _, order := range [][2]string{{"/mnt/bound", "tank0"}, {"/srv/tank0", "tank0"}, {loop, "/srv/tank1"}, {"/srv/tank1", "tank1"}, {"top", "tank3"}, {"/srv/tank2", "tank2"}} {
+		first, second := at[order[0]], at[order[1]]
+		if first == 0 || second == 0 || first > second {
+			t.Errorf("%s went at %d, %s at %d: want the first before the second (0: it did not go)", order[0], first, order[1], second)
+		}
+	}
+	if !strings.Contains(named, "ignored SIGTERM and was killed") {
+		t.Errorf("the process that kept /srv/tank2 busy is not named as one that ignored SIGTERM; said was:\n%s", named)
+	}
+}
