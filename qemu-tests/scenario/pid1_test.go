@@ -1,0 +1,105 @@
+package scenario
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"initd/qemu-tests/vm"
+)
+
+// pid1Machine has the shipped init, and a program of the tests as its orchestrator.
+func pid1Machine(t *testing.T, story string, options []vm.Option, modules ...string) *vm.VM {
+	image := vm.NewImage(t).File("/init", vm.Shipped(t, "init"), 0o755).GoProgram("/usr/bin/initd", "./qemu-tests/guest/pid1")
+	if len(modules) > 0 {
+		image.Modules(modules...)
+	}
+	return vm.New(t, append(options, vm.Name(story))...).Append("story=" + story).Initramfs(image.Write(story))
+}
+
+// unbroken fails the test if the guest's program could not play its part.
+func unbroken(t *testing.T, m *vm.VM) {
+	t.Helper()
+	for _, e := range m.Events() {
+		if e.Name == "broken" {
+			t.Errorf("the guest's program: %s", e.Field("error"))
+		}
+	}
+}
+
+// init boots and sets what PID 1 of a machine has to set. A service leaves 300 processes behind; when they end, init reaps
+// all of them. Somebody presses ctrl-alt-del: nothing happens but that the orchestrator is told, which powers off.
+func TestInitReapsOrphansAndPowersOff(t *testing.T) {
+	m := pid1Machine(t, "orphans", nil).Start()
+	hello := m.WaitEvent("the orchestrator is up", vm.Is("hello"), vm.Guard)
+	for member, want := range map[string]string{
+		"generation": "1", "deaths": "0", "power": "true", "cgroup": "true", "watchdog": "false", "panic": "10",
+		"rlimit": "Max open files 1048576 1048576 files",
+	} {
+		if got := hello.Field(member); got != want {
+			t.Errorf("%s: got %s, want %s", member, got, want)
+		}
+	}
+	m.WaitEvent("the parent ended well", vm.Is("parent", "status", "0"), vm.Guard)
+	m.WaitEvent("300 orphans are reaped", vm.Is("reaped", "orphans", "300", "zombies", "0"), vm.Guard)
+	m.CtrlAltDel()
+	m.WaitEvent("the orchestrator is asked", vm.Is("asked", "kind", "reboot", "why", "ctrl-alt-del"), vm.Guard)
+	if end := m.Exited(vm.Guard); end.Reason != "guest-shutdown" {
+		t.Errorf("it ended by %s, want a power-off", end)
+	}
+	unbroken(t, m)
+}
+
+// A service's program lies on a device that is suspended: its process sleeps in the kernel. Others start and end
+// meanwhile. A child of the orchestrator sleeps there too; the orchestrator dies, the child survives SIGKILL, and the next
+// orchestrator starts nevertheless and is told who is busy. When the device goes on, the service runs, as the process that
+// it was, and the child ends.
+func TestAServiceOnASuspendedDeviceFreezesNobodyElse(t *testing.T) {
+	dir := t.TempDir()
+	program, err := os.ReadFile(vm.Build(t, "./qemu-tests/guest/pid1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "program"), program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	disk := vm.NewDisk(t, "data0", 60*vm.MiB, vm.Ext4{Label: "frozen", Dir: dir})
+	m := pid1Machine(t, "frozen", nil, "virtio_blk", "dm_mod").Disk(disk).Start()
+
+	asleep := m.WaitEvent("both sleep in the kernel", vm.Is("asleep"), vm.Guard)
+	for _, name := range []string{"other0", "other1", "other2"} {
+		m.WaitEvent(name+" starts and ends", vm.Is("other", "name", name, "status", "0"), vm.Guard)
+	}
+	frozen := m.WaitEvent("init says that the service is being loaded", vm.Is("frozen", "loading", "true"), vm.Guard)
+	second := m.WaitEvent("the next orchestrator", vm.Is("hello", "generation", "2"), vm.Guard)
+	if busy, child := second.Field("busy"), asleep.Field("child"); busy != "["+child+"]" {
+		t.Errorf("busy: got %s, want [%s]", busy, child)
+	}
+	if thawed := m.WaitEvent("the service is loaded", vm.Is("thawed"), vm.Guard); thawed.Field("pid") != frozen.Field("pid") {
+		t.Errorf("the service runs as %s, was %s", thawed.Field("pid"), frozen.Field("pid"))
+	}
+	m.WaitEvent("the child ends by SIGKILL", vm.Is("child", "status", "9"), vm.Guard)
+	if end := m.Exited(vm.Guard); end.Reason != "guest-shutdown" {
+		t.Errorf("it ended by %s, want a power-off", end)
+	}
+	unbroken(t, m)
+}
+
+// The watchdog is fed while the orchestrator's loop turns. Then the failure screen is up and nobody comes: init stops
+// feeding, and the machine is reset.
+func TestTheWatchdogResetsAFailureThatNobodySees(t *testing.T) {
+	m := pid1Machine(t, "watchdog", []vm.Option{vm.Watchdog()}, "i6300esb").Append("initd.failure-time=2s").Start()
+	m.WaitEvent("the watchdog is armed", vm.Is("armed"), vm.Guard)
+	m.WaitEvent("it was fed longer than its timeout", vm.Is("fed"), vm.Guard)
+	if end := m.Exited(vm.Guard); end.Reason != "watchdog" {
+		t.Errorf("it ended by %s, want the watchdog", end)
+	}
+	if text := m.Console().Text(); !strings.Contains(text, "watchdog is not fed: the failure lasts longer than 2s") {
+		t.Error("the console does not say why")
+	}
+	unbroken(t, m)
+}
