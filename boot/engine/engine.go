@@ -29,6 +29,16 @@ type EventLog interface {
 	Append(e *report.Event) error
 }
 
+// Trimmer is an EventLog that can forget. When a log has grown by 16 MiB,
+// the engine writes how everything stands and lets it forget what came between
+// the first 8 MiB and that: a unit that fails in the background for
+// weeks must not fill the memory.
+type Trimmer interface {
+	EventLog
+	Size() (int64, error)
+	Trim(from, to int64) error
+}
+
 // Config is what an Engine is made of; only Plan and Actions must be given.
 type Config struct {
 	Plan *plan.Plan
@@ -73,6 +83,8 @@ type Config struct {
 	// BatchHold is how long units that are ready for a batch wait for others
 	// of it that are still being checked (default 1 s).
 	BatchHold time.Duration
+
+	keepFirst, trimEvery int64 // bytes of the log
 
 	decided func(now time.Duration, d decision, ok bool) // tests compare replays with it
 }

@@ -57,6 +57,9 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.BatchHold == 0 {
 		cfg.BatchHold = defaultBatchHold
 	}
+	if cfg.trimEvery == 0 {
+		cfg.keepFirst, cfg.trimEvery = defaultKeepFirst, defaultTrimEvery
+	}
 	if cfg.Ledger == nil {
 		cfg.Ledger = newLedger()
 	}

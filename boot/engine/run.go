@@ -27,6 +27,8 @@ type run struct {
 	beat      time.Duration // last heartbeat
 	lost      int           // events that could not be logged since the last that was
 	ledgerBad bool          // said once
+	logged    int           // events since the log's size was looked at
+	trimmed   int64         // the log was trimmed up to this offset
 }
 
 func newRun(e *Engine, ctx context.Context) *run {
@@ -120,6 +122,7 @@ func (r *run) loop() error {
 		}
 		r.decide()
 		r.heartbeat()
+		r.trim()
 	}
 }
 
@@ -183,6 +186,7 @@ func (r *run) log(e *report.Event) {
 			r.lost = 0
 		}
 	}
+	r.logged++
 	if err := r.cfg.Log.Append(e); err != nil {
 		r.lost++
 		if r.lost == 1 && r.cfg.Notify != nil {

@@ -27,6 +27,7 @@ const (
 	UnitDeclared      Kind = "declare"    // Unit, Info; Instance for an instance of a template
 	TemplateChanged   Kind = "template"   // Unit is the template's ID; Info at first, later State, Reason, Have, Want
 	UnitChanged       Kind = "unit"       // Unit, State, Reason, Waits, Error, RetryAt, PID, Wchan
+	UnitSnapshot      Kind = "snapshot"   // as UnitChanged: how the unit stands, where the file was trimmed before
 	AttemptStarted    Kind = "attempt"    // Unit, Op, Attempt, Background, By
 	AttemptEnded      Kind = "result"     // Unit, Op, Attempt, Answer, Reason, Object, Error, PID, Wchan, Jammed
 	Progressed        Kind = "progress"   // Unit, Waiting, Text, Object, Server

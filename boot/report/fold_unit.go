@@ -60,6 +60,10 @@ func (f *Folder) unit(u *unitFold, e Event) {
 	switch e.Kind {
 	case UnitChanged:
 		f.changed(u, e)
+	case UnitSnapshot:
+		u.close(e.At) // what went on before it is not in the file
+		f.changed(u, e)
+		x.Attempts = max(x.Attempts, e.Attempt)
 	case AttemptStarted:
 		f.started(u, e)
 	case AttemptEnded:

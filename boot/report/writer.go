@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // MaxLine bounds a record, in bytes. Readers skip longer lines.
@@ -85,6 +87,30 @@ func (w *Writer) Append(e *Event) error {
 		return fmt.Errorf("append event %d: %w", e.Seq, err)
 	}
 	w.seq = e.Seq
+	return nil
+}
+
+// Size is how long the file is, in bytes.
+func (w *Writer) Size() (int64, error) {
+	i, err := w.file.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("size of the event file: %w", err)
+	}
+	return i.Size(), nil
+}
+
+// Trim gives back the memory of the bytes from one offset to another, which
+// then read as zeros; offsets stay what they are, so that other writers and
+// readers go on undisturbed. A record that is cut is lost, and readers skip
+// the rest of it.
+func (w *Writer) Trim(from, to int64) error {
+	if to <= from {
+		return nil
+	}
+	err := unix.Fallocate(int(w.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
+	if err != nil {
+		return fmt.Errorf("trim the event file: fallocate: %w", err)
+	}
 	return nil
 }
 
