@@ -55,6 +55,7 @@ type orchestrator struct {
 	args     kernelArgs
 	init     *client.Client
 	log      *report.Writer
+	notes    notes
 	screen   *screen
 	children *child.Runner
 	loader   *kmod.Loader
@@ -79,6 +80,7 @@ func boot(ctx context.Context, p places) error {
 	}
 	life, end := context.WithCancel(ctx)
 	defer end()
+	defer o.flushNotes()
 	go o.screen.waits(life)
 	plugged := make(chan struct{})
 	go o.drivers(life, plugged)
@@ -94,7 +96,11 @@ func boot(ctx context.Context, p places) error {
 		return err
 	}
 	go o.serve(life)
-	go o.keepPlan(life)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		o.keepPlan(life)
+	}()
 	go o.watchClock(life)
 	running, stop := context.WithCancel(life)
 	defer stop()
@@ -106,6 +112,7 @@ func boot(ctx context.Context, p places) error {
 	}
 	stop()
 	<-ended
+	o.awaitKept(kept)
 	return o.goDown(life, kind)
 }
 
@@ -158,15 +165,6 @@ func (o *orchestrator) record(e report.Event) {
 	if err := o.log.Append(&e); err == nil {
 		o.screen.show(e)
 	}
-}
-
-// note puts a line into the report, by way of the engine once it runs.
-func (o *orchestrator) note(text string) {
-	e := report.Event{Kind: report.Notice, Text: text}
-	if eng := o.engine.Load(); eng != nil && eng.Record(e) == nil {
-		return
-	}
-	o.record(e)
 }
 
 // lose tells the engine that a unit that was done is no longer.
@@ -259,14 +257,14 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 		Plan: o.chosen.plan, Actions: step.Actions(deps),
 		Watchers: []engine.Watcher{o.blocks, &step.LinkWatcher{Resolv: deps.Paths.Resolv}},
 		Log:      o.log, Ledger: ledger, Generation: o.init.Hello().Generation,
-		Notices: o.chosen.notices, Skip: o.args.skip,
+		Notices: append(o.chosen.notices, o.notes.take()...), Skip: o.args.skip,
 		Heartbeat: func() { _ = o.init.Heartbeat() }, // a lost connection ends this process by wait
 		Notify:    o.screen.show,
 	})
 	if err != nil {
 		return err
 	}
-	o.engine.Store(eng)
+	o.use(eng)
 	return nil
 }
 
@@ -284,6 +282,23 @@ func (o *orchestrator) keepPlan(ctx context.Context) {
 	defer cancel()
 	if err := step.KeepPlan(keep, o.children, o.stateDir, o.chosen.plan); err != nil {
 		o.note(err.Error())
+	}
+}
+
+// keepMargin is what a way down that follows ready at once gives the plan to
+// get to the state disk.
+const keepMargin = 5 * time.Second
+
+// awaitKept: a boot that was ready and is told to go down leaves its plan.
+func (o *orchestrator) awaitKept(kept <-chan struct{}) {
+	select {
+	case <-o.engine.Load().ReadyC():
+	default:
+		return
+	}
+	select {
+	case <-kept:
+	case <-time.After(keepMargin):
 	}
 }
 
