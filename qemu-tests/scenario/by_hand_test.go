@@ -80,7 +80,7 @@ func TestWhatWasSetUpByHandGoesDownToo(t *testing.T) {
 		if x.Step.State == breport.Done {
 			at[x.Step.Object] = i
 		}
-		if x.Step.Phase == "processes" && strings.HasPrefix(x.Step.Object, "hands") || strings.Contains(x.Step.Reason, "SIGTERM") {
+		if strings.Contains(x.Step.Object+x.Step.Reason, "exe (pid ") || strings.Contains(x.Step.Reason, "SIGTERM") {
 			named += x.Step.Object + ": " + x.Step.Reason + "\n"
 		}
 	}

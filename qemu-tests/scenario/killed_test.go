@@ -34,9 +34,8 @@ func stateOf(t *testing.T, m *vm.VM) machineState {
 // given each key out once.
 func TestTheOrchestratorIsKilled(t *testing.T) {
 	build := func(name string) *site {
-		s := wellSite(t, kmsAV4, kmsBV4, storeV4)
+		s := wellSite(t, kmsAV4, kmsBV4, storeV4, name)
 		withHands(s)
-		s.name = name
 		// A volume whose derivation takes long, and one whose key no server has.
 		s.appliance = replace(s.appliance,
 			"    - {name: tank1, device: id/virtio-tank1, key: kmip}\n",

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"initd/qemu-tests/peer/config"
@@ -46,9 +47,11 @@ const (
 )
 
 // newSite makes a room with two good key servers, on addresses a and b.
-func newSite(t *testing.T, a, b string) *site {
+// A second room of one test has a name of its own.
+func newSite(t *testing.T, a, b string, name ...string) *site {
 	t.Helper()
-	s := &site{t: t, wire: vm.NewWire(t, "room"), files: map[string][]byte{}, identity: map[string][]byte{}}
+	suffix := strings.Join(name, "")
+	s := &site{t: t, name: suffix, wire: vm.NewWire(t, "room"+suffix), files: map[string][]byte{}, identity: map[string][]byte{}}
 	var err error
 	if s.ca, err = pki.NewCA("test authority", pki.Options{}); err != nil {
 		t.Fatal(err)

@@ -62,8 +62,8 @@ func wellDisks(s *site) []*vm.Disk {
 }
 
 // wellSite is the room of the first scenario over IPv4 or IPv6.
-func wellSite(t *testing.T, a, b, own string) *site {
-	s := newSite(t, a, b)
+func wellSite(t *testing.T, a, b, own string, name ...string) *site {
+	s := newSite(t, a, b, name...)
 	bracket := func(h string) string {
 		if h[4] == ':' {
 			return "[" + h + "]"

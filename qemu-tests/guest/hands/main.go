@@ -77,7 +77,11 @@ func do(c command) (map[string]any, error) {
 		return nil, linear(c.From, c.To)
 	case "stubborn":
 		cmd := exec.Command("/proc/self/exe", "stubborn", c.From)
-		return nil, cmd.Start()
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		// Out of this service's group, with which it would be ended.
+		return nil, os.WriteFile("/sys/fs/cgroup/cgroup.procs", []byte(strconv.Itoa(cmd.Process.Pid)), 0o644)
 	case "state":
 		return state()
 	case "kill-orchestrator":
