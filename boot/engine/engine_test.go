@@ -279,7 +279,7 @@ func TestStuck(t *testing.T) {
 		defer g.end()
 		g.after(36 * time.Second)
 		g.wants(map[string]report.State{"a": report.Stuck, "ready": report.Done})
-		g.m.unit("a").deaf = 0
+		g.m.change("a", func(s *script) { s.deaf = 0 })
 		g.after(10 * time.Minute)
 		g.wants(map[string]report.State{"a": report.Done})
 	})

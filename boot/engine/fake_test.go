@@ -53,6 +53,14 @@ func (m *machine) unit(id string) *script {
 	return m.script[id]
 }
 
+// change changes a script while actions may be reading it.
+func (m *machine) change(id string, f func(*script)) {
+	s := m.unit(id)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(s)
+}
+
 func (m *machine) enter(op, id string) func() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,7 +121,10 @@ func (f fake) Apply(ctx context.Context, u *plan.Unit, progress func(Progress)) 
 }
 
 func (f fake) apply(ctx context.Context, u *plan.Unit, progress func(Progress)) error {
-	s := f.m.unit(u.ID)
+	live := f.m.unit(u.ID)
+	f.m.mu.Lock()
+	s := *live
+	f.m.mu.Unlock()
 	for _, p := range s.progress {
 		progress(p)
 	}
@@ -130,12 +141,12 @@ func (f fake) apply(ctx context.Context, u *plan.Unit, progress func(Progress)) 
 	}
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
-	s.applied++
-	if s.fails < 0 || s.applied <= s.fails {
-		if s.err != nil {
-			return s.err
+	live.applied++
+	if live.fails < 0 || live.applied <= live.fails {
+		if live.err != nil {
+			return live.err
 		}
-		return fmt.Errorf("try %d does not work", s.applied)
+		return fmt.Errorf("try %d does not work", live.applied)
 	}
 	if f.m.there[u.ID] {
 		f.m.errs = append(f.m.errs, u.ID+" was applied although it was in place")

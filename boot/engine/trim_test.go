@@ -29,7 +29,7 @@ func TestALongLogStaysBounded(t *testing.T) {
 		g.fact("block/b", true, 1, "")
 		g.after(3 * 24 * time.Hour)
 		g.fact("block/b", false, 0, "unplugged")
-		g.m.unit("a").fails = 0
+		g.m.change("a", func(s *script) { s.fails = 0 })
 		g.after(3 * 24 * time.Hour)
 		g.end()
 		var st syscall.Stat_t

@@ -178,7 +178,6 @@ func TestOrders(t *testing.T) {
 		g.m.mu.Lock()
 		g.m.there["key/a"] = true
 		g.m.mu.Unlock()
-		g.cfg.Actions["fake"].(fake).m.unit("key/a").hang = true
 		if err := g.e.Retry("key/a"); err != nil {
 			t.Fatal(err)
 		}
@@ -195,7 +194,7 @@ func TestOrders(t *testing.T) {
 		defer g.end()
 		g.after(20 * time.Second)
 		g.wants(map[string]report.State{"a": report.Degraded})
-		g.m.unit("a").fails = 0
+		g.m.change("a", func(s *script) { s.fails = 0 })
 		if err := g.e.Retry("a"); err != nil {
 			t.Fatal(err)
 		}
