@@ -22,15 +22,23 @@ mounts:
   - {what: luks/late, where: /srv/late, type: ext4, wait: 3s}
   - {what: /srv/late, where: /srv/view, type: bind, wait: 3s}
   - {what: luks/never, where: /srv/never, type: ext4, wait: 3s}
+services:
+  - name: redis
+    command: [/usr/bin/redis-server, --bind, 127.0.0.1, --dir, /srv/view, --save, "", --daemonize, "no"]
+    directory: /srv/view
+    ready: {exec: [/usr/bin/redis-cli, ping]}
+    wait: 3s
+image:
+  packages: [redis-server, redis-tools]
 `
 
 // Two volumes have no disk when the appliance boots.
 //
 //   - What needs them degrades, with the missing disk as the reason; what does
 //     not need them is up; ready is reached.
-//   - The first disk is plugged in. The volume opens, its file system is mounted, and so is
-//     the bind mount that stands on it, by themselves and in this order, each at its
-//     first attempt.
+//   - The first disk is plugged in. The volume opens, its file system is mounted, the bind
+//     mount on it too, and redis starts in that: by themselves and in this order,
+//     each at its first attempt.
 //   - The other disk never comes, and that is all that is still missing.
 func TestADiskComesLateAndAnotherNever(t *testing.T) {
 	s := newSite(t, kmsAV4, kmsBV4)
@@ -52,15 +60,18 @@ func TestADiskComesLateAndAnotherNever(t *testing.T) {
 			t.Errorf("mount/srv/%s is %q (%q), want degraded for want of luks/%[1]s", name, e.State, e.Reason)
 		}
 	}
+	if e := last(before, "service/redis"); e.State != breport.Degraded {
+		t.Errorf("service/redis is %q (%q), want degraded for want of its folder", e.State, e.Reason)
+	}
 	if e := last(before, "mount/srv/scratch"); !e.State.OK() {
 		t.Errorf("mount/srv/scratch is %q (%q), want done: it needs no disk", e.State, e.Reason)
 	}
 
 	store.AddDisk(disk)
-	store.WaitEventAfter(ready, "what stands on the late volume is up", unit("mount/srv/view", "done"), vm.Guard)
+	store.WaitEventAfter(ready, "what stands on the late volume is up", unit("service/redis", "done"), vm.Guard)
 	after := told(t, store)
-	order(t, after, "luks/late", "mount/srv/late", "mount/srv/view")
-	for _, id := range []string{"luks/late", "mount/srv/late", "mount/srv/view"} {
+	order(t, after, "luks/late", "mount/srv/late", "mount/srv/view", "service/redis")
+	for _, id := range []string{"luks/late", "mount/srv/late", "mount/srv/view", "service/redis"} {
 		if n := attempts(after, id); n != 1 {
 			t.Errorf("%s took %d attempts, want 1", id, n)
 		}
