@@ -30,7 +30,6 @@ type turn struct {
 	what    plan.Resource
 	present bool
 	gen     uint64
-	dev     string
 	order   string // not the world's turn, but an operator's, about unit what
 	drop    bool   // lost on its way: only a resync tells
 	wipe    bool   // what stands on it is gone as well

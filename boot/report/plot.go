@@ -339,7 +339,7 @@ func (p *plot) verticals() {
 		}
 		end[level] = left + width + 8
 		y := p.top - 8 - 14*float64(1-level)
-		fmt.Fprintf(&p.b, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s" stroke-width="1.4" stroke-dasharray="%s"/>`+"\n", x, y+3, x, p.bottom, m.colour, m.dash)
+		fmt.Fprintf(&p.under, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s" stroke-width="1.4" stroke-dasharray="%s"/>`+"\n", x, y+3, x, p.bottom, m.colour, m.dash)
 		p.text(&p.b, left+width/2, y, 11, m.colour, "middle", ` font-weight="bold"`, m.text)
 	}
 }

@@ -192,28 +192,6 @@ func (r *Report) Unit(id string) *Unit {
 	return nil
 }
 
-// resource returns the resource of this name, or nil.
-func (r *Report) resource(name string) *Resource {
-	for i := range r.Resources {
-		if r.Resources[i].Name == name {
-			return &r.Resources[i]
-		}
-	}
-	return nil
-}
-
-// provider returns the unit that provides the resource, or nil.
-func (r *Report) provider(resource string) *Unit {
-	for i := range r.Units {
-		for _, p := range r.Units[i].Provides {
-			if p == resource {
-				return &r.Units[i]
-			}
-		}
-	}
-	return nil
-}
-
 // JSON writes the report as indented JSON.
 func (r *Report) JSON(w io.Writer) error {
 	enc := json.NewEncoder(w)
