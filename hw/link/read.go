@@ -1,160 +1,86 @@
 package link
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 
-	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // Read asks the kernel for the whole state.
 func Read() (*State, error) {
-	s := &State{Failed: map[netip.Addr]bool{}}
-	links, err := netlink.LinkList()
+	s := &State{}
+	hw, err := openHardware()
 	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
+		return nil, err
 	}
-	for _, l := range links {
-		s.Interfaces = append(s.Interfaces, interfaceOf(l))
-	}
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
-	}
-	for _, a := range addrs {
-		if p, ok := prefixOf(a.IPNet.IP, a.IPNet.Mask); ok {
-			s.Addresses = append(s.Addresses, Address{
-				Index: a.LinkIndex, Prefix: p,
-				Tentative: a.Flags&unix.IFA_F_TENTATIVE != 0, Duplicate: a.Flags&unix.IFA_F_DADFAILED != 0,
-				LinkLocal: p.Addr().IsLinkLocalUnicast(),
-			})
-		}
-	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
-	}
-	for _, r := range routes {
-		s.Routes = append(s.Routes, routesOf(r)...)
-	}
-	neighbours, err := netlink.NeighList(0, 0)
-	if err != nil {
-		return nil, fmt.Errorf("list neighbours: %w", err)
-	}
-	for _, n := range neighbours {
-		if a, ok := netip.AddrFromSlice(n.IP); ok && n.State == netlink.NUD_FAILED {
-			s.Failed[a.Unmap()] = true
-		}
-	}
-	return s, nil
+	defer hw.close()
+	return s, enumerate(context.Background(), hw, s.Fold)
 }
 
-func interfaceOf(l netlink.Link) Interface {
-	a := l.Attrs()
-	return Interface{
-		Index: a.Index, Name: a.Name, MAC: a.HardwareAddr.String(), MTU: a.MTU,
-		Up: a.RawFlags&unix.IFF_UP != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0,
-		Loop: a.RawFlags&unix.IFF_LOOPBACK != 0,
-		Path: devicePath(a.Name), Driver: driver(a.Name),
-	}
-}
-
-// devicePath is udev's ID_PATH of an interface: the PCI device that its own
-// device hangs below (udev-builtin-path_id.c; a virtio device adds nothing).
-func devicePath(name string) string {
-	dev, err := filepath.EvalSymlinks(filepath.Join("/sys/class/net", name, "device"))
-	if err != nil {
-		return ""
-	}
-	for ; len(dev) > len("/sys/devices"); dev = filepath.Dir(dev) {
-		base := filepath.Base(dev)
-		sub, err := os.Readlink(filepath.Join(dev, "subsystem"))
+// enumerate tells everything there is.
+func enumerate(ctx context.Context, hw *hardware, emit func(Event)) error {
+	emit(Event{Kind: ResetAll})
+	for _, d := range []struct {
+		what     string
+		get, new uint16
+		header   nl.NetlinkRequestData
+	}{
+		{"interfaces", unix.RTM_GETLINK, unix.RTM_NEWLINK, nl.NewIfInfomsg(unix.AF_UNSPEC)},
+		{"addresses", unix.RTM_GETADDR, unix.RTM_NEWADDR, nl.NewIfInfomsg(unix.AF_UNSPEC)},
+		{"neighbours", unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, &ndmsg{}},
+	} {
+		messages, err := dump(ctx, d.get, d.new, d.header)
 		if err != nil {
-			continue
+			return fmt.Errorf("list %s: %w", d.what, err)
 		}
-		switch filepath.Base(sub) {
-		case "pci":
-			return "pci-" + base
-		case "platform":
-			return "platform-" + base
+		for _, m := range messages {
+			events, _ := parse(d.new, m)
+			for _, e := range events {
+				emit(hw.complete(e))
+			}
 		}
 	}
-	return ""
+	if err := enumerateRoutes(ctx, emit); err != nil {
+		return err
+	}
+	emit(Event{Kind: Settled})
+	return nil
 }
 
-func driver(name string) string {
-	to, err := os.Readlink(filepath.Join("/sys/class/net", name, "device/driver"))
+func enumerateRoutes(ctx context.Context, emit func(Event)) error {
+	messages, err := dump(ctx, unix.RTM_GETROUTE, unix.RTM_NEWROUTE, nl.NewRtMsg())
 	if err != nil {
-		return ""
+		return fmt.Errorf("list routes: %w", err)
 	}
-	return filepath.Base(to)
-}
-
-func prefixOf(ip, mask []byte) (netip.Prefix, bool) {
-	a, ok := netip.AddrFromSlice(ip)
-	if !ok {
-		return netip.Prefix{}, false
-	}
-	a = a.Unmap()
-	ones := 0
-	for _, b := range mask {
-		for ; b&0x80 != 0; b <<= 1 {
-			ones++
+	emit(Event{Kind: ResetRoutes})
+	for _, m := range messages {
+		for _, r := range parseRoute(m) {
+			emit(Event{Kind: RouteIs, Route: r})
 		}
 	}
-	if len(mask) == 16 && a.Is4() {
-		ones -= 96
-	}
-	p := netip.PrefixFrom(a, ones)
-	return p, p.IsValid()
+	return nil
 }
 
-// routesOf is one Route for each next hop.
-func routesOf(r netlink.Route) []Route {
-	out := Route{Index: r.LinkIndex, Metric: r.Priority}
-	switch r.Type {
-	case unix.RTN_UNICAST, 0:
-	case unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT, unix.RTN_BLACKHOLE:
-		out.Refused = true
-	default:
-		return nil
-	}
-	switch {
-	case r.Dst != nil:
-		p, ok := prefixOf(r.Dst.IP, r.Dst.Mask)
-		if !ok {
-			return nil
+// dump lists objects. One that changed meanwhile (NLM_F_DUMP_INTR) is begun again.
+func dump(ctx context.Context, get, answer uint16, header nl.NetlinkRequestData) ([][]byte, error) {
+	for {
+		request := nl.NewNetlinkRequest(int(get), unix.NLM_F_DUMP)
+		request.AddData(header)
+		messages, err := request.Execute(unix.NETLINK_ROUTE, answer)
+		if !errors.Is(err, nl.ErrDumpInterrupted) {
+			return messages, err
 		}
-		out.To = p
-	case r.Family == netlink.FAMILY_V6:
-		out.To = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	default:
-		out.To = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	}
-	if a, ok := netip.AddrFromSlice(r.Gw); ok {
-		out.Via = a.Unmap()
-	}
-	if a, ok := netip.AddrFromSlice(r.Src); ok {
-		out.Source = a.Unmap()
-	}
-	if len(r.MultiPath) == 0 {
-		return []Route{out}
-	}
-	var list []Route
-	for _, hop := range r.MultiPath {
-		one := out
-		one.Index = hop.LinkIndex
-		if a, ok := netip.AddrFromSlice(hop.Gw); ok {
-			one.Via = a.Unmap()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
-		list = append(list, one)
 	}
-	return list
 }
 
-// trimmed names a prefix as ip(8) does.
-func trimmed(p netip.Prefix) string { return strings.TrimSuffix(p.String(), "/0") }
+// ndmsg is an empty struct ndmsg, which asks for the neighbours of all families and interfaces.
+type ndmsg struct{}
+
+func (ndmsg) Len() int          { return unix.SizeofNdMsg }
+func (ndmsg) Serialize() []byte { return make([]byte, unix.SizeofNdMsg) }

@@ -7,13 +7,22 @@ import (
 	"github.com/google/renameio/v2"
 )
 
+// maxServers is how many name servers a C library asks (MAXNS, resolv.conf(5)); the others would only seem to be used.
+const maxServers = 3
+
 // Resolv is the text of resolv.conf(5).
 func Resolv(servers, search []string) string {
 	var b strings.Builder
 	if len(search) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
 	}
-	for _, s := range servers {
+	for i, s := range servers {
+		if i == maxServers {
+			fmt.Fprintf(&b, "# more than %d are not asked:\n", maxServers)
+		}
+		if i >= maxServers {
+			b.WriteString("# ")
+		}
 		fmt.Fprintf(&b, "nameserver %s\n", s)
 	}
 	return b.String()

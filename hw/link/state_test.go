@@ -1,57 +1,92 @@
 package link
 
 import (
-	"net"
+	"math/rand"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
 )
+
+// comparable types of net/netip have no exported fields.
+func compare() cmp.Options {
+	return cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()}
+}
 
 func machine() *State {
 	return &State{
 		Interfaces: []Interface{
 			{Index: 1, Name: "lo", Up: true, Carrier: true, Loop: true},
-			{Index: 2, Name: "eth0", MAC: "52:54:00:00:00:01", Up: true, Carrier: true, Path: "pci-0000:00:03.0"},
-			{Index: 3, Name: "eth1", MAC: "52:54:00:00:00:02", Up: true},
+			{Index: 2, Name: "eth0", MAC: "52:54:00:00:00:01", Up: true, Carrier: true, Path: "pci-0000:00:03.0", Driver: "virtio_net"},
+			{Index: 3, Name: "eth1", MAC: "52:54:00:00:00:02", Up: true, Driver: "virtio_net"},
 			{Index: 4, Name: "eth2", MAC: "52:54:00:00:00:03"},
+			{Index: 5, Name: "storage", MAC: "52:54:00:00:00:01", Up: true, Carrier: true, Kind: "vlan"},
+			{Index: 6, Name: "bond0", MAC: "52:54:00:00:00:07", Up: true, Carrier: true, Kind: "bond"},
+			{Index: 7, Name: "eth3", MAC: "52:54:00:00:00:07", Permanent: "52:54:00:00:00:08", Up: true, Carrier: true},
 		},
 		Addresses: []Address{
+			{Index: 1, Prefix: netip.MustParsePrefix("127.0.0.1/8")},
 			{Index: 2, Prefix: netip.MustParsePrefix("192.0.2.17/24")},
 			{Index: 2, Prefix: netip.MustParsePrefix("2001:db8::17/64"), Tentative: true},
 			{Index: 2, Prefix: netip.MustParsePrefix("fe80::1/64"), LinkLocal: true},
 			{Index: 3, Prefix: netip.MustParsePrefix("198.51.100.1/24")},
+			{Index: 6, Prefix: netip.MustParsePrefix("2001:db8:6::1/64"), Duplicate: true, Tentative: true},
 		},
 		Routes: []Route{
 			{To: netip.MustParsePrefix("192.0.2.0/24"), Index: 2},
 			{To: netip.MustParsePrefix("2001:db8::/64"), Index: 2},
+			{To: netip.MustParsePrefix("2001:db8:6::/64"), Index: 6},
+			{To: netip.MustParsePrefix("fe80::/64"), Index: 2},
 			{To: netip.MustParsePrefix("198.51.100.0/24"), Index: 3},
 			{To: netip.MustParsePrefix("203.0.113.0/24"), Via: netip.MustParseAddr("192.0.2.1"), Index: 2},
+			{To: netip.MustParsePrefix("203.0.113.0/24"), Via: netip.MustParseAddr("192.0.2.2"), Index: 4, Metric: 100},
 			{To: netip.MustParsePrefix("203.0.113.128/25"), Index: 2, Refused: true},
+			{To: netip.MustParsePrefix("10.0.0.0/8"), Index: 5},
+			{To: netip.MustParsePrefix("10.1.0.0/16"), Via: netip.MustParseAddr("198.51.100.2"), Index: 3},
+			{To: netip.MustParsePrefix("10.1.0.0/16"), Via: netip.MustParseAddr("192.0.2.3"), Index: 2},
+			{To: netip.MustParsePrefix("10.2.0.0/16"), Index: 5, Source: netip.MustParseAddr("192.0.2.17")},
 		},
-		Failed: map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true},
+		Failed: []Neighbour{{Index: 2, Address: netip.MustParseAddr("192.0.2.1")}},
 	}
 }
 
 func TestWay(t *testing.T) {
 	tests := []struct {
-		name, dst string
-		ok        bool
-		reason    string
+		name, dst, over string
+		ok              bool
+		reason          string
 	}{
-		{"on the link", "192.0.2.22", true, ""},
-		{"itself", "127.0.0.1", true, ""},
-		{"by a gateway that does not answer", "203.0.113.5", true, "192.0.2.1 does not answer on eth0"},
-		{"by a longer prefix that refuses", "203.0.113.200", false, "the route to 203.0.113.128/25 refuses"},
-		{"no carrier", "198.51.100.9", false, "eth1: no carrier"},
-		{"no route, and what may be why", "8.8.8.8", false, "no route to 8.8.8.8 (eth1: no carrier, eth2 is down)"},
-		{"an address that is still checked", "2001:db8::22", false, "2001:db8::17 on eth0 is still checked for duplicates"},
+		{"on the link", "192.0.2.22", "", true, ""},
+		{"the loopback", "127.0.0.1", "", true, ""},
+		{"an address of our own", "198.51.100.1", "", true, ""},
+		{"as IPv4 in IPv6", "::ffff:192.0.2.22", "", true, ""},
+		{"by a gateway that does not answer, which blocks nothing", "203.0.113.5", "", true, "192.0.2.1 does not answer on eth0"},
+		{"by a longer prefix that refuses", "203.0.113.200", "", false, "the route to 203.0.113.128/25 refuses"},
+		{"no carrier", "198.51.100.9", "", false, "eth1: no carrier"},
+		{"no address to come from", "10.0.0.1", "", false, "no IPv4 address on storage"},
+		{"an address to come from that the route names", "10.2.0.1", "", true, ""},
+		{"two next hops, of which one has a carrier", "10.1.0.1", "", true, ""},
+		{"no route, and what may be why", "8.8.8.8", "", false, "no route to 8.8.8.8 (eth1: no carrier, eth2 is down)"},
+		{"an address that is still checked", "2001:db8::22", "", false, "2001:db8::17 on eth0 is still checked for duplicates"},
+		{"an address that is somebody else's", "2001:db8:6::22", "", false, "2001:db8:6::1 on bond0 is somebody else's too"},
+		{"link-local, from the link's own", "fe80::22", "", true, ""},
+		{"link-local over one that is named", "fe80::22%eth0", "", true, ""},
+		{"link-local over one without", "fe80::22%eth1", "", false, "eth1: no carrier"},
+		{"over the link that has it", "192.0.2.22", "eth0", true, ""},
+		{"over another link", "192.0.2.22", "storage", false, "no route to 192.0.2.22 over storage"},
+		{"over a link that is down", "192.0.2.22", "eth2", false, "eth2 is down"},
+		{"over a link that is not there", "192.0.2.22", "eth9", false, "there is no interface eth9"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			ok, reason := machine().Way(netip.MustParseAddr(tt.dst))
+			dst := netip.MustParseAddr(tt.dst)
+			over := tt.over
+			if over == "" {
+				over = dst.Zone()
+			}
+			ok, reason := machine().WayOver(dst, over)
 			if ok != tt.ok || reason != tt.reason {
 				t.Errorf("got %v, %q; want %v, %q", ok, reason, tt.ok, tt.reason)
 			}
@@ -59,84 +94,168 @@ func TestWay(t *testing.T) {
 	}
 }
 
-func TestFindNamesWhatThereIs(t *testing.T) {
-	s := machine()
-	if i, err := s.Find(Match{MAC: "52-54-00-00-00-01"}); err != nil || i.Name != "eth0" {
-		t.Errorf("by MAC: got %v, %v", i.Name, err)
+func TestFind(t *testing.T) {
+	tests := []struct {
+		name string
+		m    Match
+		want string
+		err  string
+	}{
+		{"by MAC, which means the hardware and not the VLAN on it", Match{MAC: "52-54-00-00-00-01"}, "eth0", ""},
+		{"by MAC and name, which may mean the VLAN", Match{MAC: "52:54:00:00:00:01", Name: "storage"}, "storage", ""},
+		{"by the MAC that a bond's member had", Match{MAC: "52:54:00:00:00:08"}, "eth3", ""},
+		{"by path", Match{Path: "pci-0000:00:03.0"}, "eth0", ""},
+		{"by name", Match{Name: "eth2"}, "eth2", ""},
+		{"the loopback by name", Match{Name: "lo"}, "lo", ""},
+		{"by driver, which two have", Match{Driver: "virtio_net"}, "", "2 interfaces have driver virtio_net: eth0, eth1"},
+		{"by driver and MAC", Match{Driver: "virtio_net", MAC: "52:54:00:00:00:02"}, "eth1", ""},
+		{"one that is not there, beside those that are", Match{Name: "eth9"}, "",
+			"no interface has name eth9; there are eth0 52:54:00:00:00:01, eth1 52:54:00:00:00:02, eth2 52:54:00:00:00:03, " +
+				"storage 52:54:00:00:00:01, bond0 52:54:00:00:00:07, eth3 52:54:00:00:00:07"},
 	}
-	if i, err := s.Find(Match{Path: "pci-0000:00:03.0"}); err != nil || i.Name != "eth0" {
-		t.Errorf("by path: got %v, %v", i.Name, err)
-	}
-	_, err := s.Find(Match{Name: "eth9"})
-	if want := "no interface has name eth9; there are eth0 52:54:00:00:00:01, eth1 52:54:00:00:00:02, eth2 52:54:00:00:00:03"; err == nil || err.Error() != want {
-		t.Errorf("got %v, want %s", err, want)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			i, err := machine().Find(tt.m)
+			got := ""
+			if err != nil {
+				got = err.Error()
+			}
+			if i.Name != tt.want || got != tt.err {
+				t.Errorf("got %q, %q; want %q, %q", i.Name, got, tt.want, tt.err)
+			}
+		})
 	}
 }
 
-func ack(mod ...dhcpv4.Modifier) *dhcpv4.DHCPv4 {
-	m, err := dhcpv4.New(append([]dhcpv4.Modifier{
-		dhcpv4.WithMessageType(dhcpv4.MessageTypeAck),
-		dhcpv4.WithYourIP(net.IPv4(192, 0, 2, 50)),
-		dhcpv4.WithNetmask(net.CIDRMask(24, 32)),
-		dhcpv4.WithLeaseTime(3600),
-		dhcpv4.WithServerIP(net.IPv4(192, 0, 2, 1)),
-		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(net.IPv4(192, 0, 2, 1))),
-	}, mod...)...)
-	if err != nil {
-		panic(err)
-	}
-	return m
-}
-
-func TestLeaseOf(t *testing.T) {
-	l, err := leaseOf(ack(
-		dhcpv4.WithRouter(net.IPv4(192, 0, 2, 1)),
-		dhcpv4.WithDNS(net.IPv4(192, 0, 2, 53)),
-		dhcpv4.WithOption(dhcpv4.OptDomainName("example.net")),
-		dhcpv4.WithOption(dhcpv4.OptHostName("bad\nname")),
-	), time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.ACK = nil
-	want := Lease{
-		Address: netip.MustParsePrefix("192.0.2.50/24"), Server: netip.MustParseAddr("192.0.2.1"),
-		Routes: []LeaseRoute{{To: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr("192.0.2.1")}},
-		DNS:    []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Search: []string{"example.net"},
-		T1: 30 * time.Minute, T2: 52*time.Minute + 30*time.Second, Length: time.Hour, Obtained: time.Minute,
-	}
-	if diff := cmp.Diff(want, l, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
-		t.Errorf("lease (-want +got):\n%s", diff)
-	}
-	for name, bad := range map[string]*dhcpv4.DHCPv4{
-		"no address":          ack(dhcpv4.WithYourIP(net.IPv4zero)),
-		"multicast":           ack(dhcpv4.WithYourIP(net.IPv4(224, 0, 0, 1))),
-		"a lease of a second": ack(dhcpv4.WithLeaseTime(1)),
-		"no mask":             ack(dhcpv4.WithNetmask(net.IPMask{0, 0, 0, 0})),
-	} {
-		if _, err := leaseOf(bad, 0); err == nil {
-			t.Errorf("%s: accepted", name)
+func TestCheck(t *testing.T) {
+	config := func(name string, mtu int, addresses ...string) Config {
+		c := Config{Name: "storage", Match: Match{Name: name}, MTU: mtu}
+		for _, a := range addresses {
+			c.Addresses = append(c.Addresses, netip.MustParsePrefix(a))
 		}
+		return c
+	}
+	tests := []struct {
+		name   string
+		c      Config
+		want   Answer
+		reason string
+	}{
+		{"all is there", config("eth0", 0, "192.0.2.17/24"), Same, ""},
+		{"nothing is wanted but that it is up", config("eth0", 0), Same, ""},
+		{"it is down", config("eth2", 0, "192.0.2.99/24"), Absent, "eth2 is down"},
+		{"no address is there", config("eth0", 0, "192.0.2.99/24"), Absent, "lacks 192.0.2.99/24"},
+		{"one of two is there", config("eth0", 0, "192.0.2.17/24", "192.0.2.99/24"), Partial, "lacks 192.0.2.99/24"},
+		{"the MTU differs", config("eth0", 9000, "192.0.2.17/24"), Partial, "its MTU is 0, not 9000"},
+		{"one is still checked", config("eth0", 0, "192.0.2.17/24", "2001:db8::17/64"), Partial, "2001:db8::17 is still checked for duplicates"},
+		{"one is somebody else's", config("bond0", 0, "2001:db8:6::1/64"), Absent, "another machine has 2001:db8:6::1"},
+		{"the address is on another interface", config("bond0", 0, "192.0.2.17/24"), Different, "192.0.2.17 is on eth0"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, reason, err := Check(machine(), tt.c)
+			if err != nil || got != tt.want || reason != tt.reason {
+				t.Errorf("got %s, %q, %v; want %s, %q", got, reason, err, tt.want, tt.reason)
+			}
+		})
 	}
 }
 
-func FuzzLeaseOf(f *testing.F) {
-	f.Add(ack().ToBytes())
-	f.Add(ack(dhcpv4.WithRouter(net.IPv4(192, 0, 2, 1)), dhcpv4.WithDNS(net.IPv4(1, 1, 1, 1))).ToBytes())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := dhcpv4.FromBytes(b)
-		if err != nil {
-			return
+func TestCheckRoute(t *testing.T) {
+	tests := []struct {
+		name   string
+		c      RouteConfig
+		want   Answer
+		reason string
+	}{
+		{"it is there", RouteConfig{To: "203.0.113.0/24", Via: netip.MustParseAddr("192.0.2.1")}, Same, ""},
+		{"it is there, over that link", RouteConfig{To: "203.0.113.0/24", Via: netip.MustParseAddr("192.0.2.1"), Link: "eth0"}, Same, ""},
+		{"it is not there", RouteConfig{To: "default", Via: netip.MustParseAddr("192.0.2.1")}, Absent, ""},
+		{"with another metric it is another route", RouteConfig{To: "203.0.113.0/24", Via: netip.MustParseAddr("192.0.2.1"), Metric: 7}, Absent, ""},
+		{"by another gateway", RouteConfig{To: "203.0.113.0/24", Via: netip.MustParseAddr("192.0.2.9")}, Different, "it leads via 192.0.2.1 over eth0"},
+		{"over another link", RouteConfig{To: "192.0.2.0/24", Link: "eth1"}, Different, "it leads over eth0"},
+		{"one that refuses", RouteConfig{To: "203.0.113.128/25", Link: "eth0"}, Different, "it leads nowhere: it refuses"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, reason, err := CheckRoute(machine(), tt.c)
+			if err != nil || got != tt.want || reason != tt.reason {
+				t.Errorf("got %s, %q, %v; want %s, %q", got, reason, err, tt.want, tt.reason)
+			}
+		})
+	}
+}
+
+// eventsOf are what an enumeration of s tells.
+func eventsOf(s *State) []Event {
+	events := []Event{{Kind: ResetAll}}
+	for _, i := range s.Interfaces {
+		events = append(events, Event{Kind: InterfaceIs, Interface: i})
+	}
+	for _, a := range s.Addresses {
+		events = append(events, Event{Kind: AddressIs, Address: a})
+	}
+	for _, n := range s.Failed {
+		events = append(events, Event{Kind: NeighbourFails, Neighbour: n})
+	}
+	events = append(events, Event{Kind: ResetRoutes})
+	for _, r := range s.Routes {
+		events = append(events, Event{Kind: RouteIs, Route: r})
+	}
+	return append(events, Event{Kind: Settled})
+}
+
+// Whatever came before, and however often it is said, an enumeration leads to the same state.
+func TestAStateIsAFold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := eventsOf(machine())
+		noise := []Event{
+			{Kind: InterfaceIs, Interface: Interface{Index: 9, Name: "gone"}}, {Kind: InterfaceGone, Interface: Interface{Index: 2}},
+			{Kind: AddressGone, Address: Address{Index: 3, Prefix: netip.MustParsePrefix("198.51.100.1/24")}},
+			{Kind: AddressIs, Address: Address{Index: 9, Prefix: netip.MustParsePrefix("198.51.100.9/24")}},
+			{Kind: NeighbourWorks, Neighbour: Neighbour{Index: 2, Address: netip.MustParseAddr("192.0.2.1")}},
+			{Kind: NeighbourFails, Neighbour: Neighbour{Index: 9, Address: netip.MustParseAddr("192.0.2.9")}}, {Kind: ResetRoutes},
 		}
-		l, err := leaseOf(m, 0)
-		if err == nil && (!l.Address.IsValid() || l.T1 <= 0 || l.T1 >= l.T2 || l.T2 >= l.Length) {
-			t.Fatalf("a lease that cannot be: %+v", l)
+		noise = append(noise, all[1:]...)
+		s := &State{}
+		for range rapid.IntRange(0, 30).Draw(t, "noise") {
+			s.Fold(rapid.SampledFrom(noise).Draw(t, "event"))
+		}
+		before := s.Clone()
+		frozen := before.Clone()
+		objects := all[1 : len(machine().Interfaces)+len(machine().Addresses)+1]
+		seed := rapid.Int64().Draw(t, "order")
+		s.Fold(all[0])
+		for _, n := range rand.New(rand.NewSource(seed)).Perm(len(objects)) {
+			s.Fold(objects[n])
+			s.Fold(objects[n])
+		}
+		for _, e := range all[1+len(objects):] {
+			s.Fold(e)
+		}
+		if diff := cmp.Diff(machine(), s, compare()); diff != "" {
+			t.Fatalf("state (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(frozen, before, compare()); diff != "" {
+			t.Fatalf("a clone changed (-want +got):\n%s", diff)
 		}
 	})
 }
 
 func TestResolv(t *testing.T) {
-	if got, want := Resolv([]string{"192.0.2.53"}, []string{"a.example", "b.example"}), "search a.example b.example\nnameserver 192.0.2.53\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	for _, tt := range []struct {
+		name            string
+		servers, search []string
+		want            string
+	}{
+		{"servers and search", []string{"192.0.2.53"}, []string{"a.example", "b.example"}, "search a.example b.example\nnameserver 192.0.2.53\n"},
+		{"more servers than anybody asks", []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"}, nil,
+			"nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n# more than 3 are not asked:\n# nameserver 192.0.2.4\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := Resolv(tt.servers, tt.search); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }
