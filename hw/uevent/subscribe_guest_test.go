@@ -4,7 +4,6 @@ package uevent
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -146,7 +145,7 @@ func TestEnumerateAgreesWithTheRunningSystem(t *testing.T) {
 	}
 	for _, want := range []string{"/devices/virtual/net/lo", "/devices/virtual/mem/null"} {
 		if !paths[want] {
-			t.Error(fmt.Sprintf("%s was not found among %d devices", want, len(events)))
+			t.Errorf("%s was not found among %d devices", want, len(events))
 		}
 	}
 }
