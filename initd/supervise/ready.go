@@ -239,13 +239,19 @@ func watch(path string) (stirred <-chan struct{}, stop func()) {
 	}
 	f := os.NewFile(uintptr(fd), "inotify")
 	const mask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ATTRIB
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-		if _, err := unix.InotifyAddWatch(fd, dir, mask); err == nil {
-			break
-		} else if dir == "/" {
+	// A deeper folder may appear while a higher one is being watched. Only when
+	// a second look ends at the same folder is the next below known to be
+	// missing since its watch began.
+	for last := ""; ; {
+		dir := nearest(fd, filepath.Dir(path), mask)
+		if dir == "" {
 			f.Close()
 			return nil, nil
 		}
+		if dir == last || dir == filepath.Dir(path) {
+			break
+		}
+		last = dir
 	}
 	c := make(chan struct{})
 	go func() {
@@ -254,4 +260,18 @@ func watch(path string) (stirred <-chan struct{}, stop func()) {
 		close(c)
 	}()
 	return c, func() { f.Close() }
+}
+
+// nearest watches dir, or the first folder above it that exists, and returns
+// which; "": none can be watched.
+func nearest(fd int, dir string, mask uint32) string {
+	for {
+		if _, err := unix.InotifyAddWatch(fd, dir, mask); err == nil {
+			return dir
+		}
+		if dir == "/" {
+			return ""
+		}
+		dir = filepath.Dir(dir)
+	}
 }

@@ -41,7 +41,7 @@ func inside(t *testing.T, generations int, body func(ctx context.Context, t *tes
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), pid1test.Guard)
 	defer cancel()
-	c, err := client.Open(ctx, 0)
+	c, err := client.Open(ctx, 3*pid1test.Guard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestReadinessIsAwaitedWithAReason(t *testing.T) {
 			s := role("notify", "notify", f)
 			s.Ready.Notify = true
 			return s
-		}, []string{"notify: waiting for READY=1", "notify: waiting for READY=1: warming up"}},
+		}, []string{"notify: waiting for READY=1: warming up"}},
 		{"file", func(f string) Service {
 			s := role("file", "touch", f, "/run/deep/down")
 			s.Ready.File = "/run/deep/down/pid"

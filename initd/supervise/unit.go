@@ -127,7 +127,11 @@ func (u *unit) await() {
 		u.ready()
 		return
 	}
-	u.move(Starting, "waiting for "+u.def.Ready.String())
+	reason := "waiting for " + u.def.Ready.String()
+	if u.def.Ready.Notify && u.text != "" { // it may speak before init does
+		reason += ": " + u.text
+	}
+	u.move(Starting, reason)
 	u.probe(u.proc)
 }
 
