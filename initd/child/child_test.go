@@ -48,7 +48,8 @@ func functions() map[string]step.ChildFunc {
 		},
 		"panic": func(_ context.Context, in *step.ChildInput) (any, error) { panic("secret " + string(in.Params)) },
 		"exit":  func(context.Context, *step.ChildInput) (any, error) { os.Exit(7); return nil, nil },
-		"hang":  func(context.Context, *step.ChildInput) (any, error) { select {} },
+		// A sleep, because the runtime ends a program in which nothing can ever happen.
+		"hang": func(context.Context, *step.ChildInput) (any, error) { time.Sleep(time.Hour); return nil, nil },
 		"patient": func(ctx context.Context, _ *step.ChildInput) (any, error) {
 			<-ctx.Done()
 			return nil, errors.New("still waiting for the other side")
