@@ -18,30 +18,28 @@ const handsService = `  - name: hands
 
 // withHands adds it to the appliance of the first scenario.
 func withHands(s *site) {
+	s.appliance = strings.Replace(s.appliance, "image:\n", handsService+"image:\n  modules: [loop]\n", 1)
+	handsOnly(s)
+}
+
+// handsOnly puts the program into the image; the appliance has the service
+// already, and an image section.
+func handsOnly(s *site) {
 	s.t.Helper()
 	program, err := os.ReadFile(vm.Build(s.t, "./qemu-tests/guest/hands"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.files["hands"] = program
-	s.appliance = strings.Replace(s.appliance, "image:\n", handsService+`image:
-  modules: [loop]
-  files: [{from: hands, to: /usr/bin/hands, mode: "0755"}]
-`, 1)
+	s.appliance = strings.Replace(s.appliance, "image:\n", "image:\n  files: [{from: hands, to: /usr/bin/hands, mode: \"0755\"}]\n", 1)
 }
 
 // hand tells the machine's hands to do something, and waits until they have.
 func hand(t *testing.T, m *vm.VM, do, from, to string) vm.Event {
 	t.Helper()
-	seen := len(m.Events())
+	events := m.Events()
 	m.Tell(map[string]string{"do": do, "from": from, "to": to})
-	var e vm.Event
-	for {
-		e = m.WaitEvent("hands: "+do, vm.Is("hands", "do", do), vm.Guard)
-		if len(m.Events()) > seen {
-			break
-		}
-	}
+	e := m.WaitEventAfter(events[len(events)-1], "hands: "+do, vm.Is("hands", "do", do), vm.Guard)
 	if why := e.Field("error"); why != "" {
 		t.Fatalf("by hand: %s %s %s: %s", do, from, to, why)
 	}
