@@ -47,6 +47,7 @@ type Appliance struct {
 	Media    *Media    `yaml:"media" doc:"encrypted media to unlock"`
 	Mounts   []Mount   `yaml:"mounts" doc:"file systems to mount"`
 	Services []Service `yaml:"services" doc:"daemons to start, watch and stop"`
+	Sysctl   Sysctl    `yaml:"sysctl" doc:"kernel parameters: vm.swappiness: \"10\""`
 	Image    *Image    `yaml:"image" doc:"what an image of this appliance carries besides initd"`
 
 	positions map[string]Pos

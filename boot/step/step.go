@@ -34,6 +34,7 @@ func All() []Step {
 		luksStep(),
 		mountStep(),
 		serviceStep(),
+		sysctlStep(),
 	}
 }
 
