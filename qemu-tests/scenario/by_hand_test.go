@@ -46,6 +46,26 @@ func hand(t *testing.T, m *vm.VM, do, from, to string) vm.Event {
 	return e
 }
 
+// noSecretIn searches the memory of init and of the orchestrator for every key
+// of the run.
+func noSecretIn(t *testing.T, s *site, m *vm.VM) {
+	t.Helper()
+	var r struct {
+		Read   int      `json:"read"`
+		Proved bool     `json:"proved"`
+		Found  []string `json:"found"`
+	}
+	if err := hand(t, m, "search", strings.Join(s.secrets, ","), "").Decode(&r); err != nil {
+		t.Fatal(err)
+	}
+	if !r.Proved || r.Read < 1<<20 {
+		t.Errorf("the search cannot find: %+v", r)
+	}
+	for _, f := range r.Found {
+		t.Error(f)
+	}
+}
+
 // By hand on the running machine: a bind mount, a loop device on a file of a
 // volume, a linear device on top of another volume, and a process that keeps a
 // mount busy and ignores SIGTERM. The way down takes them all, holders first,
@@ -60,6 +80,7 @@ func TestWhatWasSetUpByHandGoesDownToo(t *testing.T) {
 	store.WaitEvent("ready", vm.Is("ready"), vm.Guard)
 	store.WaitEvent("the hands are there", unit("service/hands", "done"), vm.Guard)
 
+	noSecretIn(t, s, store)
 	hand(t, store, "bind", "/srv/tank0", "/mnt/bound")
 	loop := hand(t, store, "loop", "/srv/tank1/file", "").Field("device")
 	hand(t, store, "linear", "/dev/mapper/tank3", "top")

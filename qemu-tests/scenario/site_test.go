@@ -32,6 +32,7 @@ type site struct {
 	peer     config.Config
 	store    *vm.VM
 	peerVM   *vm.VM
+	secrets  []string // every key of the run, in hex
 }
 
 // The addresses of the room. kmsA and kmsB live on the peer.
@@ -94,6 +95,7 @@ func (s *site) key(name string) []byte {
 	if _, err := rand.Read(k); err != nil {
 		s.t.Fatal(err)
 	}
+	s.secrets = append(s.secrets, hex.EncodeToString(k))
 	for i := range s.peer.KeyServers {
 		srv := &s.peer.KeyServers[i]
 		srv.Objects = append(srv.Objects, keyserver.Object{ID: "id-" + name, Name: "store/" + name, Type: "SymmetricKey", Value: hex.EncodeToString(k)})

@@ -85,7 +85,13 @@ func do(c command) (map[string]any, error) {
 	case "state":
 		return state()
 	case "kill-orchestrator":
-		return killOrchestrator()
+		pid, err := orchestrator()
+		if err != nil {
+			return nil, err
+		}
+		return map[string]any{"pid": pid}, unix.Kill(pid, unix.SIGKILL)
+	case "search":
+		return search(strings.Split(c.From, ","))
 	case "write":
 		return nil, os.WriteFile(c.To, []byte(c.From), 0o644)
 	case "read":
@@ -212,8 +218,8 @@ func find(comm string) (int, string) {
 	return 0, ""
 }
 
-// killOrchestrator kills `initd boot` and nothing below it.
-func killOrchestrator() (map[string]any, error) {
+// orchestrator is the pid of `initd boot`.
+func orchestrator() (int, error) {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, l := range lines {
 		b, err := os.ReadFile(l)
@@ -221,11 +227,7 @@ func killOrchestrator() (map[string]any, error) {
 		if err != nil || len(args) < 2 || filepath.Base(args[0]) != "initd" || args[1] != "boot" {
 			continue
 		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(l)))
-		if err != nil {
-			return nil, err
-		}
-		return map[string]any{"pid": pid}, unix.Kill(pid, unix.SIGKILL)
+		return strconv.Atoi(filepath.Base(filepath.Dir(l)))
 	}
-	return nil, errors.New("no orchestrator runs")
+	return 0, errors.New("no orchestrator runs")
 }
