@@ -15,7 +15,7 @@ const (
 	// requestTries is how often an offer is asked for before another one is looked for.
 	requestTries = 4
 	// verifyTries is how often a lease from before is asked for before it is done without.
-	verifyTries = 3
+	verifyTries = 2
 	// declinePause is waited after an address turned out to be somebody else's (RFC 2131, 3.1, 5).
 	declinePause = 10 * time.Second
 )

@@ -90,7 +90,8 @@ func (k *carrier) until(ctx context.Context, is func(present bool, returns int) 
 
 // while is a context that ends with errNoCarrier when the carrier is lost.
 func (k *carrier) while(ctx context.Context) (context.Context, context.CancelFunc) {
-	return k.bound(ctx, errNoCarrier, func(present bool, _ int) bool { return !present })
+	_, before, _ := k.now()
+	return k.bound(ctx, errNoCarrier, func(present bool, returns int) bool { return !present || returns > before })
 }
 
 // bound is a context that ends with cause in a state.

@@ -87,14 +87,21 @@ func (h *kernelHost) probe(ctx context.Context, address netip.Addr) (net.Hardwar
 	return Probe(ctx, h.Link, address, h.Probe)
 }
 
+// carrier tells a loss that is over already as one: the kernel sums up events of a second (net/core/link_watch.c), but it
+// counts.
 func (h *kernelHost) carrier(ctx context.Context, changed func(bool)) error {
-	first, before := true, false
+	known, before := false, Interface{}
 	return Watch(ctx, func(s *State) {
 		i, err := s.Find(Match{Name: h.Link})
-		if up := err == nil && i.Up && i.Carrier; first || up != before {
-			first, before = false, up
-			changed(up)
+		i.Carrier = err == nil && i.Up && i.Carrier
+		switch {
+		case !known || i.Carrier != before.Carrier:
+			changed(i.Carrier)
+		case i.Carrier && (i.Losses != before.Losses || i.Index != before.Index):
+			changed(false)
+			changed(true)
 		}
+		known, before = true, i
 	})
 }
 

@@ -58,10 +58,10 @@ func (c *client) next(ctx context.Context, l Lease, k *carrier, seen *int) (Leas
 	_, *seen, _ = k.now()
 	fresh, err = c.verify(ctx, l)
 	switch {
-	case err == nil || errors.Is(err, ErrRefused):
-		return fresh, err
-	case c.now() >= l.Ends():
+	case c.now() >= l.Ends() && err != nil:
 		return Lease{}, errRanOut
+	case err == nil || errors.Is(err, ErrRefused) || errors.Is(err, ErrNoServer):
+		return fresh, err
 	}
 	return Lease{}, fmt.Errorf("%w (%w)", ErrNoServer, err)
 }

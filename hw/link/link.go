@@ -24,6 +24,7 @@ type Interface struct {
 	MTU       int    // bytes
 	Up        bool   // administratively
 	Carrier   bool   // IFF_LOWER_UP
+	Losses    uint32 // how often the carrier was lost; a short loss shows here only
 	Kind      string // of virtual ones: "veth", "vlan", "bond"
 	Path      string // as udev's ID_PATH: "pci-0000:00:04.0"; empty for virtual ones
 	Driver    string // kernel driver; empty for virtual ones

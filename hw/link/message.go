@@ -105,6 +105,8 @@ func parseInterface(b []byte) (Interface, bool) {
 			i.MAC = net.HardwareAddr(v).String()
 		case unix.IFLA_PERM_ADDRESS:
 			i.Permanent = net.HardwareAddr(v).String()
+		case unix.IFLA_CARRIER_DOWN_COUNT:
+			i.Losses = number(v)
 		case unix.IFLA_MTU:
 			i.MTU = int(number(v))
 		case unix.IFLA_LINKINFO:

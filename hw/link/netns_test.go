@@ -49,6 +49,7 @@ func inNamespace(t *testing.T) bool {
 	if os.Getenv(roleVariable) == t.Name() {
 		return true
 	}
+	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v=true", "-test.timeout=2m")
 	cmd.Env = append(os.Environ(), roleVariable+"="+t.Name())
 	cmd.SysProcAttr = namespaces()
