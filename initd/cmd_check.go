@@ -23,7 +23,7 @@ func checkCommand() *cobra.Command {
 and compiles it to a plan. Exit status 0: it is good; 1: it is not, or cannot be read.`,
 		Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := compileFile(args[0], facts)
+			_, p, err := compileFile(args[0], facts)
 			return reportCheck(c.OutOrStdout(), args[0], p, err, asJSON)
 		},
 	}
@@ -32,24 +32,30 @@ and compiles it to a plan. Exit status 0: it is good; 1: it is not, or cannot be
 	return c
 }
 
-// compileFile loads and compiles; facts is "", "host" or a file.
-func compileFile(file, facts string) (*plan.Plan, error) {
+// compileFile loads and compiles; facts is "", "host" or a file. A file that
+// does not load is compiled as far as it was read, so that the error says
+// everything at once.
+func compileFile(file, facts string) (*appliance.Appliance, *plan.Plan, error) {
 	a, err := appliance.Load(file)
-	if err != nil {
-		return nil, err
+	if a == nil {
+		return nil, nil, err
 	}
-	f, err := readFacts(facts)
-	if err != nil {
-		return nil, err
+	f, ferr := readFacts(facts)
+	if ferr != nil {
+		return nil, nil, usageError{ferr}
 	}
-	return plan.Compile(a, f, step.Kinds())
+	p, perr := plan.Compile(a, f, step.Kinds())
+	if err := appliance.Join(err, perr); err != nil {
+		return nil, nil, err
+	}
+	return a, p, nil
 }
 
 func reportCheck(w io.Writer, file string, p *plan.Plan, err error, asJSON bool) error {
 	var list *appliance.Problems
 	if err != nil && !errors.As(err, &list) {
 		list = &appliance.Problems{}
-		list.Add(appliance.Pos{File: file}, "", "", "%v", err)
+		list.List = []appliance.Problem{{File: file, Message: err.Error()}}
 	}
 	if asJSON {
 		out := struct {

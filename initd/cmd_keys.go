@@ -9,8 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"initd/boot/appliance"
-	"initd/boot/plan"
 	"initd/boot/step"
 	"initd/hw/kmip"
 )
@@ -65,15 +63,7 @@ Exit status 0: every key is on some server; 1: one is missing; 2: FILE is bad.`,
 
 // keysOf says which servers and keys an appliance file names.
 func keysOf(file, facts string, identity []string) (kmip.Config, []kmip.Request, error) {
-	a, err := appliance.Load(file)
-	if err != nil {
-		return kmip.Config{}, nil, err
-	}
-	f, err := readFacts(facts)
-	if err != nil {
-		return kmip.Config{}, nil, err
-	}
-	p, err := plan.Compile(a, f, step.Kinds())
+	a, p, err := compileFile(file, facts)
 	if err != nil {
 		return kmip.Config{}, nil, err
 	}

@@ -31,7 +31,7 @@ Exit status 2: a file is bad; initd check says why.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			var plans []*plan.Plan
 			for _, file := range args {
-				p, err := compileFile(file, facts)
+				_, p, err := compileFile(file, facts)
 				if err != nil {
 					return badFile(c, err)
 				}

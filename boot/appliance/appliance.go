@@ -50,7 +50,28 @@ type Appliance struct {
 	Sysctl   Sysctl    `yaml:"sysctl" doc:"kernel parameters: vm.swappiness: \"10\""`
 	Image    *Image    `yaml:"image" doc:"what an image of this appliance carries besides initd"`
 
-	positions map[string]Pos
+	positions  map[string]Pos
+	incomplete bool
+	taken      map[string]bool
+}
+
+// Incomplete tells whether parts of the file could not be read: what seems to
+// be missing may stand in them.
+func (a *Appliance) Incomplete() bool { return a.incomplete }
+
+// Taken tells whether loading has reported that the name of the entry at path
+// is taken by one before it.
+func (a *Appliance) Taken(path string) bool {
+	for {
+		if a.taken[path] {
+			return true
+		}
+		i := strings.LastIndexAny(path, ".[")
+		if i < 0 {
+			return false
+		}
+		path = path[:i]
+	}
 }
 
 // At returns where the value at path ("mounts[0].where") stands, or the

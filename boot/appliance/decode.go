@@ -17,6 +17,7 @@ type decoder struct {
 	file     map[*yaml.Node]string
 	pos      map[string]Pos
 	broken   bool // part of the tree is missing: semantic checks would mislead
+	lost     bool // some values could not be read, and are missing in the result
 }
 
 // nodeDecoder is a type with more than one shape in the file.
@@ -98,7 +99,12 @@ func (d *decoder) decodeScalar(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) decodeSlice(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.SequenceNode {
-		d.fail(n, path, fmt.Sprintf("write %s: [%s]", path[strings.LastIndex(path, ".")+1:], brief(n)), "%s is a list, not %s", path, kindName(n))
+		d.lost = true
+		hint := "write each entry on a line of its own, with a dash before it"
+		if v.Type().Elem().Kind() == reflect.String && n.Kind == yaml.ScalarNode {
+			hint = fmt.Sprintf("write %s: [%s]", path[strings.LastIndex(path, ".")+1:], n.Value)
+		}
+		d.fail(n, path, hint, "%s is a list, not %s", path, kindName(n))
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
@@ -109,6 +115,7 @@ func (d *decoder) decodeSlice(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
+		d.lost = true
 		d.fail(n, path, "", "%s is a mapping of names to values, not %s", path, kindName(n))
 		return
 	}
@@ -126,6 +133,7 @@ func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string) {
 
 func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
+		d.lost = true
 		d.fail(n, path, d.bareFactHint(n), "%s is a mapping, not %s", name(path), kindName(n))
 		return
 	}
@@ -137,24 +145,38 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 	for _, f := range fields {
 		keys = append(keys, f.key)
 	}
+	given := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
 		f, ok := fieldFor(fields, k.Value)
 		if !ok {
-			hint := Suggest(k.Value, keys)
-			if hint == "" {
-				hint = "known here: " + strings.Join(keys, ", ")
+			if f, ok = d.unknownKey(n, k, path, fields, keys); !ok || given[f.key] {
+				d.lost = true
+				continue
 			}
-			d.fail(k, join(path, k.Value), hint, "unknown key %q in %s", k.Value, name(path))
-			continue
 		}
-		d.decode(n.Content[i+1], v.FieldByIndex(f.index), join(path, k.Value))
+		given[f.key] = true
+		d.decode(n.Content[i+1], v.FieldByIndex(f.index), join(path, f.key))
 	}
 	for _, f := range fields {
-		if f.required && lookup(n, f.key) == nil {
+		if f.required && !given[f.key] {
 			d.fail(n, join(path, f.key), "", "%s has no %q: %s", name(path), f.key, f.doc)
 		}
 	}
+}
+
+// unknownKey reports k and returns the field that it probably means, if n does
+// not have that one: what is below it is read too, and its problems reported.
+func (d *decoder) unknownKey(n, k *yaml.Node, path string, fields []field, keys []string) (field, bool) {
+	meant, hint := nearest(k.Value, keys), "known here: "+strings.Join(keys, ", ")
+	if meant != "" {
+		hint = fmt.Sprintf("did you mean %q?", meant)
+	}
+	d.fail(k, join(path, k.Value), hint, "unknown key %q in %s", k.Value, name(path))
+	if meant == "" || lookup(n, meant) != nil {
+		return field{}, false
+	}
+	return fieldFor(fields, meant)
 }
 
 // scalar returns the source text of a scalar.
@@ -224,11 +246,4 @@ func kindName(n *yaml.Node) string {
 		return fmt.Sprintf("the value %q", n.Value)
 	}
 	return "this"
-}
-
-func brief(n *yaml.Node) string {
-	if n.Kind == yaml.ScalarNode {
-		return n.Value
-	}
-	return "…"
 }

@@ -23,7 +23,8 @@ type Source struct {
 
 // Load reads file, then the layers beside it (appliance.yaml has
 // appliance.d/*.yaml, in name order), then those in the further folders.
-// The error is *Problems where the content is at fault.
+// The error is *Problems where the content is at fault; see Parse for what
+// stands beside it.
 func Load(file string, folders ...string) (*Appliance, error) {
 	src, err := ReadSources(file, folders...)
 	if err != nil {
@@ -60,7 +61,7 @@ func ReadSources(file string, folders ...string) ([]Source, error) {
 func readSource(name string) (Source, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return Source{}, fmt.Errorf("read appliance file: %w", err)
+		return Source{}, fmt.Errorf("read the appliance file: %w", err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxSource+1))
@@ -73,7 +74,10 @@ func readSource(name string) (Source, error) {
 	return Source{Name: name, Data: b}, nil
 }
 
-// Parse merges the sources in order and decodes the result strictly.
+// Parse merges the sources in order and decodes the result strictly. Beside
+// *Problems there may still be an Appliance, read as if what was reported had
+// been mended as the hints say: it is only good for finding more problems
+// (Join adds what boot/plan finds), never for anything that is going to run.
 func Parse(sources []Source) (*Appliance, error) {
 	p := &Problems{}
 	d := &decoder{problems: p, file: map[*yaml.Node]string{}, pos: map[string]Pos{}}
@@ -97,14 +101,12 @@ func Parse(sources []Source) (*Appliance, error) {
 	d.dropRemoved(root, "")
 	a := &Appliance{}
 	d.decodeRoot(root, a)
-	a.positions = d.pos
-	if !d.broken {
-		a.validate(p)
+	a.positions, a.incomplete, a.taken = d.pos, d.lost, map[string]bool{}
+	if d.broken {
+		return nil, p.Err()
 	}
-	if err := p.Err(); err != nil {
-		return nil, err
-	}
-	return a, nil
+	a.validate(p)
+	return a, p.Err()
 }
 
 // parse reads one source into its top mapping; nil if it cannot be used.
@@ -112,7 +114,8 @@ func (d *decoder) parse(s Source) *yaml.Node {
 	var docs []yaml.Node
 	if err := yaml.Load(s.Data, &docs, yaml.WithV4Defaults(), yaml.WithAllDocuments()); err != nil {
 		d.broken = true
-		d.problems.Add(syntaxPos(s.Name, err), "", "", "%s", syntaxMessage(err))
+		pos := syntaxPos(s.Name, err)
+		d.problems.Add(pos, "", syntaxHint(s.Data, pos.Line), "%s", syntaxMessage(err))
 		return nil
 	}
 	if len(docs) == 0 || docs[0].Kind == 0 || len(docs[0].Content) == 0 {
@@ -179,6 +182,17 @@ func syntaxPos(file string, err error) Pos {
 		pos.Line, pos.Col = max(le.Mark.Line, 1), max(le.Mark.Column, 1)
 	}
 	return pos
+}
+
+// syntaxHint guesses what is wrong around a line that is no YAML.
+func syntaxHint(data []byte, line int) string {
+	lines := strings.Split(string(data), "\n")
+	for i := max(line-2, 0); i < min(line+1, len(lines)); i++ {
+		if blank := lines[i][:len(lines[i])-len(strings.TrimLeft(lines[i], " \t"))]; strings.Contains(blank, "\t") {
+			return "indent with spaces: YAML takes no tabs"
+		}
+	}
+	return "look at the indentation, the brackets and the quotes here and in the line above"
 }
 
 func syntaxMessage(err error) string {

@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,7 +20,10 @@ type Problem struct {
 }
 
 func (p Problem) String() string {
-	s := p.Pos.String() + ": " + p.Message
+	s := p.Message
+	if p.Pos.File != "" {
+		s = p.Pos.String() + ": " + s
+	}
 	if p.Hint != "" {
 		s += "; " + p.Hint
 	}
@@ -58,10 +62,38 @@ func (e *Problems) Err() error {
 	return e
 }
 
+// Join makes one list, in order, of what several steps found; nil if that is
+// nothing. An error that is no *Problems is returned alone.
+func Join(errs ...error) error {
+	all := &Problems{}
+	for _, err := range errs {
+		var p *Problems
+		switch {
+		case err == nil:
+		case errors.As(err, &p):
+			all.List = append(all.List, p.List...)
+		default:
+			return err
+		}
+	}
+	return all.Err()
+}
+
 // Suggest returns "did you mean X?" for the nearest of the known words, or "".
 func Suggest(word string, known []string) string {
+	if best := nearest(word, known); best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return ""
+}
+
+// nearest is the known word that word is probably meant to be, or "".
+func nearest(word string, known []string) string {
 	best, bestD := "", 3
-	if len(word) > 8 {
+	switch {
+	case len(word) < 5:
+		bestD = 2
+	case len(word) > 8:
 		bestD = 4
 	}
 	for _, k := range known {
@@ -69,10 +101,7 @@ func Suggest(word string, known []string) string {
 			best, bestD = k, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %q?", best)
+	return best
 }
 
 // distance is the Damerau-Levenshtein distance (adjacent swaps count one).

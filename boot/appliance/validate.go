@@ -60,7 +60,8 @@ func (c *checks) walk(v reflect.Value, at string) {
 				continue
 			}
 			if old, ok := first[n.String()]; ok {
-				c.fail(here+".name", "rename one of them", "%s: the name %q is taken by %s in %s", at, n, old, c.a.At(old))
+				c.a.taken[here] = true
+				c.fail(here+".name", "rename one of them", "%s: the name %q is taken by the entry in %s", at, n, c.a.At(old))
 			}
 			first[n.String()] = here
 		}

@@ -80,9 +80,6 @@ func (k *KMIPKey) check(c *checks, at string) {
 
 func (l *LUKS) check(c *checks, at string) {
 	c.name(at+".name", l.Name)
-	if strings.HasPrefix(l.Device, "/dev/disk/by-") {
-		c.fail(at+".device", "write "+strings.TrimPrefix(l.Device, "/dev/disk/by-"), "%s: name the device by what it is", at)
-	}
 	if l.Key.Ephemeral && l.Header != "" {
 		c.fail(at+".header", "leave it out", "a volume with an ephemeral key has no header")
 	}

@@ -12,6 +12,9 @@ func FileSystems() []string { return []string{"ext4", "xfs", "tmpfs", "bind"} }
 
 func (m *Mount) check(c *checks, at string) {
 	c.absolute(at+".where", m.Where)
+	if m.Where != "" {
+		m.Where = path.Join("/", m.Where) // as the hint says
+	}
 	c.oneOf(at+".type", m.Type, FileSystems()...)
 	c.oneOf(at+".fsck", m.FSCK, "auto", "never")
 	switch {
@@ -22,18 +25,16 @@ func (m *Mount) check(c *checks, at string) {
 	case (m.Type == "ext4" || m.Type == "xfs") && m.What == "":
 		c.fail(at, "add what: luks/…, uuid/… or another device", "the mount %s has nothing to mount", m.Where)
 	}
-	if strings.HasPrefix(m.What, "/dev/disk/by-") {
-		c.fail(at+".what", "write "+strings.TrimPrefix(m.What, "/dev/disk/by-"), "%s: name the device by what it is", at)
-	}
 	for _, reserved := range []string{"/", "/proc", "/sys", "/dev", "/run"} {
 		if m.Where == reserved {
-			c.fail(at+".where", "", "%s belongs to the system itself", m.Where)
+			c.fail(at+".where", "choose another, such as /srv/data", "%s belongs to the system itself", m.Where)
 		}
 	}
 	for i := range c.a.Mounts {
 		if o := &c.a.Mounts[i]; o == m {
 			break
 		} else if o.Where == m.Where && m.Where != "" {
+			c.a.taken[at] = true
 			c.fail(at+".where", "choose another", "%s is taken by the mount in %s", m.Where, o.Pos)
 		}
 	}

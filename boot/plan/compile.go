@@ -24,7 +24,7 @@ const ReadyID = "ready"
 // Compile turns an appliance into a plan. It is pure; the error, if any, is
 // *appliance.Problems with everything that is wrong.
 func Compile(a *appliance.Appliance, f Facts, kinds []Kind) (*Plan, error) {
-	x := &Expansion{Appliance: a, facts: f, problems: &appliance.Problems{}, origin: map[string]string{}}
+	x := &Expansion{Appliance: a, facts: f, problems: &appliance.Problems{}, origin: map[string]string{}, asked: map[Resource][]string{}}
 	for _, k := range kinds {
 		x.kind = k.Name
 		k.Expand(x)
@@ -115,6 +115,9 @@ func (x *Expansion) check(p *Plan) {
 	for i := range p.Units {
 		u := &p.Units[i]
 		if first, ok := byID[u.ID]; ok {
+			if x.Appliance.Taken(x.origin[u.ID]) || strings.HasSuffix(u.ID, "/") {
+				continue // loading has reported the name, or that there is none
+			}
 			x.Fail(x.origin[u.ID], "rename one of them", "%s stands twice: in %s and in %s", u.ID, first.Origin, u.Origin)
 			continue
 		}
@@ -126,21 +129,17 @@ func (x *Expansion) check(p *Plan) {
 			provider[r] = u
 		}
 	}
-	missing := false
 	for i := range p.Units {
 		u := &p.Units[i]
 		for _, n := range u.Needs {
 			for _, r := range n.AnyOf {
-				if provider[r] == nil && !r.World() {
-					missing = true
+				if r != "" && provider[r] == nil && !r.World() {
 					x.unprovided(u, r, provider)
 				}
 			}
 		}
 	}
-	if !missing {
-		x.cycles(p.Units, provider)
-	}
+	x.cycles(p.Units, provider)
 }
 
 func (x *Expansion) unprovided(u *Unit, r Resource, provider map[Resource]*Unit) {
@@ -157,12 +156,43 @@ func (x *Expansion) unprovided(u *Unit, r Resource, provider map[Resource]*Unit)
 				same = append(same, k)
 			}
 		}
-		hint = fmt.Sprintf("this file provides no %s/… at all", r.Class())
-		if len(same) > 0 {
+		switch {
+		case len(same) > 0:
 			hint = "this file provides " + strings.Join(same, ", ")
+		case x.Appliance.Incomplete():
+			return // its section may be what could not be read
+		default:
+			hint = x.noneOf(r, known)
 		}
 	}
-	x.Fail(x.origin[u.ID], hint, "%s needs %s, which nothing provides", u.ID, r)
+	at := x.origin[u.ID]
+	for _, p := range x.asked[r] {
+		if strings.HasPrefix(p, at) {
+			at = p
+			break
+		}
+	}
+	x.Fail(at, hint, "%s needs %s, which nothing provides", u.ID, r)
+}
+
+// noneOf is the hint where nothing of r's class is in the file.
+func (x *Expansion) noneOf(r Resource, known []string) string {
+	section := map[string]string{ClassLUKS: "media: {luks: […]}", ClassKey: "media: {luks: […]}", ClassMount: "mounts:", ClassService: "services:", ClassTime: "time:", ClassNet: "network:"}
+	if s, ok := section[r.Class()]; ok {
+		return fmt.Sprintf("this file provides no %s at all: add it under %s", r.Class(), s)
+	}
+	like := append([]string(nil), known...)
+	for _, form := range blockForms {
+		like = append(like, form+"/"+r.Name())
+	}
+	if hint := appliance.Suggest(string(r), like); hint != "" && len(r.Name()) > 1 {
+		return hint
+	}
+	const show = 8
+	if len(known) > show {
+		known = append(known[:show:show], "…")
+	}
+	return "write a device (uuid/…, label/…, partlabel/…, path/…, dev/…) or something of this file: " + strings.Join(known, ", ")
 }
 
 // cycles reports units that could never start even if the whole world were
@@ -209,8 +239,7 @@ func (x *Expansion) cycles(units []Unit, provider map[Resource]*Unit) {
 		at := map[string]int{}
 		for ; !reported[u.ID]; u = blocker(u) {
 			if from, ok := at[u.ID]; ok {
-				loop := append(chain[from:len(chain):len(chain)], u.ID)
-				x.Fail(x.origin[u.ID], "remove one of these needs", "cycle: %s", strings.Join(loop, " needs "))
+				x.cycle(chain[from:])
 				break
 			}
 			at[u.ID] = len(chain)
@@ -220,4 +249,24 @@ func (x *Expansion) cycles(units []Unit, provider map[Resource]*Unit) {
 			reported[id] = true
 		}
 	}
+}
+
+// cycle reports units of which each needs the next, and the last the first.
+func (x *Expansion) cycle(loop []string) {
+	b := &strings.Builder{}
+	at := x.Appliance.At(x.origin[loop[0]])
+	for _, id := range loop {
+		where := ""
+		if p := x.Appliance.At(x.origin[id]); p.File != at.File {
+			where = fmt.Sprintf(" (%s:%d)", p.File, p.Line)
+		} else if p.Line != at.Line {
+			where = fmt.Sprintf(" (line %d)", p.Line)
+		}
+		fmt.Fprintf(b, "%s%s needs ", id, where)
+	}
+	hint := "remove one of these needs: as it is, none of them could ever start"
+	if len(loop) == 1 {
+		hint = "remove that need"
+	}
+	x.Fail(x.origin[loop[0]], hint, "cycle: %s%s", b, loop[0])
 }

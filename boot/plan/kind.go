@@ -35,7 +35,8 @@ type Expansion struct {
 	kind     string
 	problems *appliance.Problems
 	units    []Unit
-	origin   map[string]string // unit ID -> path in the appliance
+	origin   map[string]string     // unit ID -> path in the appliance
+	asked    map[Resource][]string // the paths at which a resource is named
 }
 
 // Fail reports a problem at a path of the appliance ("mounts[0].what").
@@ -95,21 +96,26 @@ func (x *Expansion) Expand(at, s, name string) string {
 	})
 }
 
-// Device reads the name of a device or of another unit's result.
+// Device reads the name of a device or of another unit's result; "" is a
+// problem that loading has found.
 func (x *Expansion) Device(at, s string) Resource {
+	if s == "" {
+		return ""
+	}
 	r, err := ParseResource(s)
 	if err != nil {
 		x.Fail(at, "", "%v", err)
 		return ""
 	}
+	x.asked[r] = append(x.asked[r], at)
 	return r
 }
 
-// Needed reads one entry of a needs list: a resource, or an absolute path,
-// which means the mount that holds it. A path on the root file system needs
+// Needed reads one entry of a needs list: a resource, or an absolute path
+// outside /dev, which means the mount that holds it. A path on the root file system needs
 // nothing: ok is false.
 func (x *Expansion) Needed(at, s string) (r Resource, ok bool) {
-	if path.IsAbs(s) {
+	if path.IsAbs(s) && !strings.HasPrefix(s, "/dev/") {
 		return x.MountOf(s)
 	}
 	r = x.Device(at, s)

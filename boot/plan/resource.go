@@ -61,8 +61,14 @@ func ParseResource(s string) (Resource, error) {
 	if s == ClassTime {
 		return ClassTime, nil
 	}
+	if by, is := strings.CutPrefix(s, "/dev/disk/by-"); is {
+		return "", fmt.Errorf("%q: a device is named by what it is; write %s", s, by)
+	}
+	if dev, is := strings.CutPrefix(s, "/dev/"); is && dev != "" {
+		return "", fmt.Errorf("%q: a device is named by what it is; write uuid/…, label/… or partlabel/… (blkid shows them), or dev/%s if that name never changes", s, dev)
+	}
 	if !ok || class == "" || name == "" {
-		return "", fmt.Errorf("%q is no resource: write CLASS/NAME, for example luks/tank0 or uuid/6d6b1c5e-…", s)
+		return "", fmt.Errorf("%q names nothing; write what it is and its name, such as luks/tank0, uuid/6d6b1c5e-… or dev/vda", s)
 	}
 	for _, f := range blockForms {
 		if class == f {

@@ -62,7 +62,7 @@ func expandLUKS(x *plan.Expansion) {
 			u.Needs = append(u.Needs, plan.Need{AnyOf: []plan.Resource{s.Header}})
 			u.Claims = append(u.Claims, s.Header)
 		}
-		if !s.Ephemeral {
+		if !s.Ephemeral && l.Key.Given() {
 			u.Needs = append(u.Needs, plan.Need{AnyOf: []plan.Resource{keyResource(l.Name)}})
 		}
 		if s.Prompt != "" {
