@@ -176,7 +176,7 @@ type SlotFailure struct {
 	Failure Failure `json:"failure"`
 }
 
-const wrongKey = "luks-wrong-key"
+const wrongKey = "wrong-key"
 
 func failureOf(err error) *Failure {
 	f := &Failure{Text: err.Error()}

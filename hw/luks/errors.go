@@ -15,7 +15,7 @@ func (e *NotLUKSError) Error() string {
 	}
 	return "not a LUKS device: " + e.Found
 }
-func (*NotLUKSError) Code() string    { return "luks-not-luks" }
+func (*NotLUKSError) Code() string    { return "LUKS-NOT-LUKS" }
 func (*NotLUKSError) Retryable() bool { return false }
 func (*NotLUKSError) Hint() string {
 	return "check that this is the right device; a detached header is named by header:"
@@ -25,7 +25,7 @@ func (*NotLUKSError) Hint() string {
 type DamagedError struct{ How string }
 
 func (e *DamagedError) Error() string { return "the LUKS header is damaged: " + e.How }
-func (*DamagedError) Code() string    { return "luks-damaged" }
+func (*DamagedError) Code() string    { return "LUKS-DAMAGED" }
 func (*DamagedError) Retryable() bool { return false }
 func (*DamagedError) Hint() string {
 	return "try `cryptsetup repair`, or restore a backup with `cryptsetup luksHeaderRestore`"
@@ -35,7 +35,7 @@ func (*DamagedError) Hint() string {
 type UnsupportedError struct{ What string }
 
 func (e *UnsupportedError) Error() string { return "not supported: " + e.What }
-func (*UnsupportedError) Code() string    { return "luks-unsupported" }
+func (*UnsupportedError) Code() string    { return "LUKS-UNSUPPORTED" }
 func (*UnsupportedError) Retryable() bool { return false }
 
 // TooCostlyError says that a key slot asks for more memory than the machine can give. Both are in KiB.
@@ -44,7 +44,7 @@ type TooCostlyError struct{ NeedKiB, HaveKiB uint64 }
 func (e *TooCostlyError) Error() string {
 	return fmt.Sprintf("the key slot's argon2 needs %d MiB of memory, %d MiB can be given", e.NeedKiB/1024, e.HaveKiB/1024)
 }
-func (*TooCostlyError) Code() string    { return "luks-too-costly" }
+func (*TooCostlyError) Code() string    { return "LUKS-TOO-COSTLY" }
 func (*TooCostlyError) Retryable() bool { return true }
 func (*TooCostlyError) Hint() string {
 	return "free memory, or change the slot with `cryptsetup luksConvertKey --pbkdf-memory`; a random key needs no costly slot"
@@ -98,7 +98,7 @@ func (e *NoMatchingKeyError) Unwrap() []error {
 	}
 	return all
 }
-func (*NoMatchingKeyError) Code() string    { return "luks-no-matching-key" }
+func (*NoMatchingKeyError) Code() string    { return "LUKS-NO-MATCHING-KEY" }
 func (*NoMatchingKeyError) Retryable() bool { return false }
 func (*NoMatchingKeyError) Hint() string {
 	return "check which key belongs to this volume: `initd luks verify --device PATH --key-file PATH`"
@@ -111,7 +111,7 @@ func (e *CrashedError) Error() string {
 	return fmt.Sprintf("the process that derives keys failed: %v", e.Err)
 }
 func (e *CrashedError) Unwrap() error { return e.Err }
-func (*CrashedError) Code() string    { return "luks-derive-crashed" }
+func (*CrashedError) Code() string    { return "LUKS-DERIVE-CRASHED" }
 func (*CrashedError) Retryable() bool { return true }
 func (*CrashedError) Hint() string {
 	return "look for its last words in the log; a crafted header may do this"

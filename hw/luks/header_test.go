@@ -62,7 +62,7 @@ func flip(at ...int) func([]byte) []byte {
 
 func TestHeadersThatAreNotSoundAreRefusedAndSayHow(t *testing.T) {
 	const one, two = "luks1.img", "luks2.img"
-	const nothing, broken, beyond = "luks-not-luks", "luks-damaged", "luks-unsupported"
+	const nothing, broken, beyond = "LUKS-NOT-LUKS", "LUKS-DAMAGED", "LUKS-UNSUPPORTED"
 	for _, row := range []struct {
 		name, capture string
 		change        func([]byte) []byte

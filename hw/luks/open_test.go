@@ -73,8 +73,8 @@ func TestABatchIsDerivedWithAResultForEachVolume(t *testing.T) {
 		}
 	}
 	want := []string{
-		"good: slot 0 by key 0", "empty: luks-not-luks", "detached: slot 0 by key 1", "good again: slot 0 by key 0",
-		"wrong key: luks-no-matching-key", "unsealed key: ", "wrong volume: luks-not-luks", "no such file: ",
+		"good: slot 0 by key 0", "empty: LUKS-NOT-LUKS", "detached: slot 0 by key 1", "good again: slot 0 by key 0",
+		"wrong key: LUKS-NO-MATCHING-KEY", "unsealed key: ", "wrong volume: LUKS-NOT-LUKS", "no such file: ",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

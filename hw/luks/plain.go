@@ -33,7 +33,7 @@ type SignatureError struct{ Found string }
 func (e *SignatureError) Error() string {
 	return fmt.Sprintf("it holds %s, which an ephemeral key would destroy", e.Found)
 }
-func (*SignatureError) Code() string    { return "luks-signature" }
+func (*SignatureError) Code() string    { return "LUKS-SIGNATURE" }
 func (*SignatureError) Retryable() bool { return false }
 func (*SignatureError) Hint() string {
 	return "check that this is the right device; `wipefs -a DEVICE` empties it for good"

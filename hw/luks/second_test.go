@@ -56,9 +56,9 @@ func TestTheSecondHeaderOfADeviceThatServesAnotherPurposeIsNotUsed(t *testing.T)
 		code    string
 		want    string
 	}{
-		{"a file system is there", func(io.ReaderAt) (string, error) { return "an ext4 file system", nil }, "luks-not-luks", "an ext4 file system"},
-		{"nobody looked", nil, "luks-damaged", "the second at byte 16384 is intact"},
-		{"it cannot be told", func(io.ReaderAt) (string, error) { return "", io.ErrNoProgress }, "luks-damaged", "cannot be told"},
+		{"a file system is there", func(io.ReaderAt) (string, error) { return "an ext4 file system", nil }, "LUKS-NOT-LUKS", "an ext4 file system"},
+		{"nobody looked", nil, "LUKS-DAMAGED", "the second at byte 16384 is intact"},
+		{"it cannot be told", func(io.ReaderAt) (string, error) { return "", io.ErrNoProgress }, "LUKS-DAMAGED", "cannot be told"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := readHeader(headerSource{at: bytes.NewReader(raw), dataSize: imageSize, foreign: row.foreign})
