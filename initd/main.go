@@ -81,10 +81,14 @@ func noArgs(c *cobra.Command, args []string) error {
 		return nil
 	}
 	hint := ""
+	c.SuggestionsMinimumDistance = 2
 	if s := c.SuggestionsFor(args[0]); len(s) > 0 {
 		hint = fmt.Sprintf("; did you mean %q?", s[0])
 	}
-	return usageError{fmt.Errorf("%s: %q is not known here%s", c.CommandPath(), args[0], hint)}
+	if hint == "" {
+		hint = "; see " + c.CommandPath() + " --help"
+	}
+	return usageError{fmt.Errorf("%q is no command of %s%s", args[0], c.CommandPath(), hint)}
 }
 
 // exactly wants n arguments that the usage line names.
