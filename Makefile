@@ -16,7 +16,9 @@ export CGO_ENABLED := 0
 export GOOS := linux
 export GOARCH := amd64
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-BUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION)'
+# When the commit was made: certainly past, so the clock of a machine that boots it cannot be before.
+BUILT ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+BUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION) -X main.built=$(BUILT)'
 
 # Packages whose tests boot machines; the rest is quick and needs no kernel.
 VM_PACKAGES := ./qemu-tests/vm ./qemu-tests/scenario
@@ -38,6 +40,14 @@ build: ## leave out/bin/init, out/bin/initd and out/bin/initd-image
 	@$(BUILD) -o $(BIN)/init ./initd/pid1
 	@$(BUILD) -o $(BIN)/initd ./initd
 	@$(BUILD) -o $(BIN)/initd-image ./images
+	@$(MAKE) --no-print-directory docs
+
+.PHONY: docs
+docs: ## leave out/share/man/man1 and out/share/completions, written by out/bin/initd
+	@test -x $(BIN)/initd || $(BUILD) -o $(BIN)/initd ./initd
+	@rm -rf $(OUT)/share
+	@$(BIN)/initd docs man $(OUT)/share/man/man1
+	@$(BIN)/initd docs completions $(OUT)/share/completions
 
 .PHONY: build-guest
 build-guest: ## compile what only runs inside test machines, tests with the tag guest included

@@ -70,7 +70,7 @@ func rootCommand() *cobra.Command {
 		checkCommand(), planCommand(), schemaCommand(), fmtCommand(),
 		bootCommand(), statusCommand(), whyCommand(), analyzeCommand(), shutdownCommand(),
 		keysCommand(), luksCommand(),
-		childCommand(), versionCommand(),
+		childCommand(), docsCommand(), versionCommand(),
 	)
 	return root
 }
