@@ -1,24 +1,50 @@
-// Package clock sets the system's clock: never below a floor, and by SNTP
-// where time servers answer.
+// Package clock sets the system's clock: never below a floor, and by SNTP where time servers answer.
 //
-// It owns the decision what the clock should be, the SNTP client (RFC 5905 as
-// far as RFC 4330's clients use it), and the notice of steps that others make.
-// It needs CAP_SYS_TIME to set anything. It never slews, never keeps time
-// between boots and never writes the hardware clock.
+// It owns the decision what the clock should be, the SNTP client (RFC 5905 as far as a client that asks once needs it, with
+// the checks of RFC 4330, 5), and the notice of steps, whoever makes them. It needs CAP_SYS_TIME to set anything. It never
+// slews, never keeps time between boots and never writes the hardware clock.
 package clock
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Floor is the latest of the times that are certainly past: when this program
-// was built, when a local certificate began to be valid. Zero times are left out.
+// Anchor says what the wall clock showed at a moment of CLOCK_BOOTTIME, which nobody sets.
+type Anchor struct {
+	Boot time.Duration `json:"boot"`
+	Wall time.Time     `json:"wall"`
+}
+
+// Now reads both clocks; they are read at most microseconds apart, unless the process was held up in between.
+func Now() Anchor {
+	before := Boottime()
+	wall := time.Now()
+	after := Boottime()
+	return Anchor{Boot: before + (after-before)/2, Wall: wall.Round(0)} // without Go's monotonic reading, which does not marshal
+}
+
+// At is the wall time of a moment of CLOCK_BOOTTIME, by this anchor.
+func (a Anchor) At(boot time.Duration) time.Time { return a.Wall.Add(boot - a.Boot) }
+
+// Step is how far the wall clock went beyond the time that passed since an earlier anchor.
+func (a Anchor) Step(earlier Anchor) time.Duration {
+	return a.Wall.Sub(earlier.At(a.Boot))
+}
+
+// Boottime is CLOCK_BOOTTIME: the time since the machine started, suspends included.
+func Boottime() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		return 0 // only before Linux 2.6.39
+	}
+	return time.Duration(ts.Nano())
+}
+
+// Floor is the latest of the times that are certainly past: when this program was built, when a local certificate began to
+// be valid. Zero times are left out.
 func Floor(times ...time.Time) time.Time {
 	var f time.Time
 	for _, t := range times {
@@ -31,6 +57,7 @@ func Floor(times ...time.Time) time.Time {
 
 // Raise sets the clock to floor where it is below, and tells whether it was.
 func Raise(floor time.Time) (raised bool, err error) {
+	floor = floor.Round(0) // the wall clock counts: with monotonic readings on both sides, Before looks at those only
 	if !time.Now().Before(floor) {
 		return false, nil
 	}
@@ -44,37 +71,4 @@ func Set(t time.Time) error {
 		return fmt.Errorf("set the clock to %s: %w", t.UTC().Format(time.RFC3339), err)
 	}
 	return nil
-}
-
-// Watch calls stepped after every step of the clock, by whoever, until ctx
-// ends: a timer with TFD_TIMER_CANCEL_ON_SET is cancelled by it
-// (timerfd_create(2)).
-func Watch(ctx context.Context, stepped func()) error {
-	fd, err := unix.TimerfdCreate(unix.CLOCK_REALTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
-	if err != nil {
-		return fmt.Errorf("watch the clock: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "timerfd")
-	stop := context.AfterFunc(ctx, func() { f.Close() })
-	defer func() {
-		if stop() {
-			f.Close()
-		}
-	}()
-	far := &unix.ItimerSpec{Value: unix.Timespec{Sec: 1 << 40}}
-	for {
-		if err := unix.TimerfdSettime(fd, unix.TFD_TIMER_ABSTIME|unix.TFD_TIMER_CANCEL_ON_SET, far, nil); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("watch the clock: %w", err)
-		}
-		var b [8]byte
-		_, err := f.Read(b[:])
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, unix.ECANCELED):
-			stepped()
-		case err != nil:
-			return fmt.Errorf("watch the clock: %w", err)
-		}
-	}
 }

@@ -3,43 +3,21 @@ package clock
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
 )
 
-// packetSize is that of a header without extensions (RFC 5905, 7.3).
-const packetSize = 48
-
-// Fields of the first byte (RFC 5905, 7.3).
 const (
-	leapAlarm  = 3 // the server's clock is not synchronised
-	modeClient = 3
-	modeServer = 4
-	version    = 4
+	// retry is how long one request's answer is waited for.
+	retry = time.Second
+	// patience is how long the others are waited for, after the first good answer.
+	patience = time.Second
+	// maxAnswer bounds a datagram; extensions behind the header are not read.
+	maxAnswer = 1024
 )
-
-// ntpEpoch is 1900-01-01 in Unix seconds; era1 is when the 32 bits of seconds
-// wrap (2036-02-07): smaller values are read as after it (RFC 4330, 3).
-const (
-	ntpEpoch = -2208988800
-	era      = 1 << 32
-)
-
-// Sample is one server's answer.
-type Sample struct {
-	Server  string
-	Offset  time.Duration // to be added to our clock
-	Delay   time.Duration // round trip
-	Stratum int
-}
-
-// maxDistance is the largest root distance that is believed (RFC 5905, MAXDIST is 1 s).
-const maxDistance = 1500 * time.Millisecond
 
 // NoServerError says why no time server's answer was good.
 type NoServerError struct{ Reasons []string }
@@ -51,28 +29,57 @@ func (e *NoServerError) Error() string {
 // Code is the stable code of this error.
 func (*NoServerError) Code() string { return "TIME-NO-SERVER" }
 
-// Query asks all servers (HOST:PORT) at once, again every second while none
-// has answered, and returns the best answer: the median offset, so that one
-// server that lies is outvoted by two that do not. It ends 300 ms after the
-// first good answer, when all have answered, or with ctx.
+// Hint says what to do.
+func (*NoServerError) Hint() string {
+	return "look at the way to the servers, or name others; certificates are checked against the floor of the clock meanwhile"
+}
+
+// Client asks time servers.
+type Client struct {
+	Servers []string // HOST:PORT
+	// Floor: a server that shows an earlier time is wrong for certain. Zero: none is.
+	Floor time.Time
+}
+
+// Query asks servers without a floor.
 func Query(ctx context.Context, servers []string) (Sample, error) {
-	type result struct {
-		s   Sample
-		err error
+	return Client{Servers: servers}.Query(ctx)
+}
+
+// result is what became of one server.
+type result struct {
+	s   Sample
+	err error
+}
+
+// Query asks all servers at once, again every second while one has not answered, and returns the best answer: so that a
+// server that lies is outvoted by two that do not. It ends when most of the servers agree, when all have answered, a
+// second after the first good answer, or with ctx; the error is a *NoServerError.
+func (c Client) Query(ctx context.Context) (Sample, error) {
+	if len(c.Servers) == 0 {
+		return Sample{}, &NoServerError{Reasons: []string{"none is configured"}}
 	}
-	results := make(chan result, len(servers))
+	results := make(chan result, len(c.Servers)) // nobody is held up by our leaving early
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, server := range servers {
+	for _, server := range c.Servers {
 		go func() {
-			s, err := ask(asking, server)
+			s, err := c.ask(asking, server)
 			results <- result{s, err}
 		}()
 	}
-	var good []Sample
-	var reasons []string
-	var patience <-chan time.Time
-	for range servers {
+	good, reasons := c.collect(ctx, results)
+	if len(good) == 0 {
+		return Sample{}, &NoServerError{Reasons: reasons}
+	}
+	best, agreed := choose(good)
+	best.Disputed = 2*agreed <= len(good)
+	return best, nil
+}
+
+func (c Client) collect(ctx context.Context, results <-chan result) (good []Sample, reasons []string) {
+	var enough <-chan time.Time
+	for answered := 0; answered < len(c.Servers); answered++ {
 		select {
 		case r := <-results:
 			if r.err != nil {
@@ -80,77 +87,111 @@ func Query(ctx context.Context, servers []string) (Sample, error) {
 				continue
 			}
 			good = append(good, r.s)
-			if patience == nil {
-				patience = time.After(300 * time.Millisecond)
+			if _, agreed := choose(good); 2*agreed > len(c.Servers) {
+				return good, reasons
 			}
-			continue
-		case <-patience:
+			if enough == nil {
+				enough = time.After(patience)
+			}
+		case <-enough:
+			return good, reasons
 		case <-ctx.Done():
-			reasons = append(reasons, "the others did not answer in time")
+			// Those who are being asked say what they have heard so far.
+			for ; answered < len(c.Servers); answered++ {
+				if r := <-results; r.err != nil {
+					reasons = append(reasons, fmt.Sprintf("%s: %v", r.s.Server, r.err))
+				} else {
+					good = append(good, r.s)
+				}
+			}
+			return good, reasons
 		}
-		break
 	}
-	if len(good) == 0 {
-		return Sample{}, &NoServerError{Reasons: reasons}
-	}
-	slices.SortFunc(good, func(a, b Sample) int { return int(a.Offset/time.Microsecond) - int(b.Offset/time.Microsecond) })
-	return good[(len(good)-1)/2], nil
+	return good, reasons
 }
 
-// ask sends requests to one server until a good answer or the end of ctx.
-func ask(ctx context.Context, server string) (Sample, error) {
-	s := Sample{Server: server}
+// ask sends requests to one server until a good answer, a refusal, or the end of ctx.
+func (c Client) ask(ctx context.Context, server string) (Sample, error) {
+	failed := Sample{Server: server}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "udp", server)
 	if err != nil {
-		return s, plain(err)
+		return failed, plain(err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	last := errors.New("no answer")
 	for ctx.Err() == nil {
-		var nonce [8]byte
-		if _, err := rand.Read(nonce[:]); err != nil {
-			return s, err
+		start := time.Now()
+		s, err := c.once(conn)
+		switch {
+		case err == nil:
+			s.Server = server
+			return s, nil
+		case errors.Is(err, errRefuses):
+			return failed, errors.Unwrap(err)
+		case ctx.Err() == nil && !errors.Is(err, errSilent):
+			last = err
 		}
-		request := make([]byte, packetSize)
-		request[0] = version<<3 | modeClient
-		copy(request[40:], nonce[:]) // the transmit timestamp need not be a time, only unpredictable
-		sent := time.Now()
-		if _, err := conn.Write(request); err != nil {
-			return s, plain(err)
-		}
-		_ = conn.SetReadDeadline(sent.Add(time.Second))
-		answer := make([]byte, 512)
-		for {
-			n, err := conn.Read(answer)
-			var timeout net.Error
-			if errors.As(err, &timeout) && timeout.Timeout() {
-				break // ask again
-			}
-			if err != nil {
-				if ctx.Err() != nil {
-					return s, last
-				}
-				last = plain(err)
-				select { // refused: the server may be starting
-				case <-time.After(time.Until(sent.Add(time.Second))):
-				case <-ctx.Done():
-				}
-				break
-			}
-			got, err := parse(answer[:n], nonce, sent, time.Since(sent))
-			if errors.Is(err, errForeign) {
-				continue
-			}
-			if err != nil {
-				return s, err
-			}
-			got.Server = server
-			return got, nil
+		select { // a server that starts refuses at first: its second passes all the same
+		case <-time.After(retry - time.Since(start)):
+		case <-ctx.Done():
 		}
 	}
-	return s, last
+	return failed, last
+}
+
+var (
+	// errSilent: no answer within a second.
+	errSilent = errors.New("no answer")
+	// errRefuses marks an answer after which asking again is no use.
+	errRefuses = errors.New("refused")
+)
+
+// refusal is errRefuses with the reason.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error        { return r.error }
+func (r refusal) Is(target error) bool { return target == errRefuses }
+
+// once sends one request and reads for a second.
+func (c Client) once(conn net.Conn) (Sample, error) {
+	var n nonce
+	rand.Read(n[:]) //nolint:errcheck // it never fails (crypto/rand)
+	sent := Now()
+	start := time.Now()
+	if err := conn.SetReadDeadline(start.Add(retry)); err != nil {
+		return Sample{}, plain(err)
+	}
+	if _, err := conn.Write(request(n)); err != nil {
+		return Sample{}, plain(err)
+	}
+	answer := make([]byte, maxAnswer)
+	for {
+		size, err := conn.Read(answer)
+		took := time.Since(start)
+		if err != nil {
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() {
+				return Sample{}, errSilent
+			}
+			return Sample{}, plain(err)
+		}
+		s, err := parse(answer[:size], n, sent.Wall, took)
+		switch {
+		case errors.Is(err, errForeign):
+			continue
+		case errors.Is(err, errUnsynchronised): // it may be starting, as we are
+			return Sample{}, err
+		case err != nil:
+			return Sample{}, refusal{err}
+		}
+		s.sent = sent
+		if now := s.Now(); now.Before(c.Floor) {
+			return Sample{}, refusal{fmt.Errorf("its time is %s, which is past for certain", now.UTC().Format(time.RFC3339))}
+		}
+		return s, nil
+	}
 }
 
 // plain takes the addresses out of an error that names the server already.
@@ -160,64 +201,4 @@ func plain(err error) error {
 		return op.Err
 	}
 	return err
-}
-
-// errForeign: an answer to something that we did not ask.
-var errForeign = errors.New("an answer to another request")
-
-// parse checks an answer and computes the offset. sent is our clock when the
-// request left, took the round trip by the monotonic clock.
-func parse(b []byte, nonce [8]byte, sent time.Time, took time.Duration) (Sample, error) {
-	if len(b) < packetSize || b[0]&7 != modeServer || [8]byte(b[24:32]) != nonce {
-		return Sample{}, errForeign
-	}
-	s := Sample{Stratum: int(b[1])}
-	if s.Stratum == 0 {
-		return s, fmt.Errorf("it sends us away (%s)", printable(b[12:16]))
-	}
-	if s.Stratum > 15 || b[0]>>6 == leapAlarm {
-		return s, errors.New("its own clock is not synchronised")
-	}
-	received, transmitted := stamp(b[32:40]), stamp(b[40:48])
-	if received.IsZero() || transmitted.IsZero() {
-		return s, errors.New("its answer holds no time")
-	}
-	if distance := short(b[4:8])/2 + short(b[8:12]); distance > maxDistance {
-		return s, fmt.Errorf("its time is too uncertain (%v)", distance.Round(time.Millisecond))
-	}
-	held := transmitted.Sub(received)
-	if held < 0 || held > took {
-		held = 0
-	}
-	s.Delay = took - held
-	s.Offset = received.Sub(sent) - s.Delay/2
-	return s, nil
-}
-
-// printable keeps a kiss code (RFC 5905, 7.4) from messing up a console.
-func printable(b []byte) string {
-	out := []byte{}
-	for _, c := range b {
-		if c > ' ' && c < 0x7f {
-			out = append(out, c)
-		}
-	}
-	return string(out)
-}
-
-// stamp reads a 64-bit timestamp; the zero one is the zero time.
-func stamp(b []byte) time.Time {
-	sec, frac := int64(binary.BigEndian.Uint32(b)), int64(binary.BigEndian.Uint32(b[4:]))
-	if sec == 0 && frac == 0 {
-		return time.Time{}
-	}
-	if sec < 1<<31 {
-		sec += era
-	}
-	return time.Unix(sec+ntpEpoch, frac*1e9>>32)
-}
-
-// short reads a 32-bit fixed point number of seconds.
-func short(b []byte) time.Duration {
-	return time.Duration(binary.BigEndian.Uint32(b)) * time.Second >> 16
 }

@@ -36,6 +36,9 @@ func runRows(t *testing.T, rows ...row) {
 		if r.Disks != nil {
 			machine.Disk(r.Disks(t)...)
 		}
+		for _, mac := range r.Cards {
+			machine.Wire(vm.NewWire(t, "card-"+mac), mac)
+		}
 		p.Tests = append(p.Tests, addTests(t, image, r, programs[i]))
 	}
 	machine.Initramfs(image.JSON(plan.Path, p).Write("guest")).Start()

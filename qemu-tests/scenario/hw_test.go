@@ -17,6 +17,8 @@ type row struct {
 	Modules, Carry []string
 	// Disks of the machine, which start as this says.
 	Disks func(t *testing.T) []*vm.Disk
+	// Cards are the MACs of network cards, each on a wire with nobody else.
+	Cards []string
 	// Programs of Debian's, by name, with their libraries; their packages stand in bootstrap/packages.txt.
 	Programs []string
 	// Host lists files and folders of Debian's that are copied to the same paths: rules, plugins.
@@ -47,6 +49,8 @@ var rows = []row{
 			return []*vm.Disk{vm.NewDisk(t, "mount-ext4", 32*vm.MiB), vm.NewDisk(t, "mount-xfs", 400*vm.MiB)}
 		},
 		Programs: []string{"mke2fs", "fsck.ext4", "debugfs", "mkfs.xfs"}},
+	{Package: "./hw/clock"},
+	{Package: "./hw/link", Modules: []string{"virtio_net"}, Cards: []string{"52:54:00:00:00:17"}, Programs: []string{"udevadm"}},
 	{Package: "./hw/watchdog", Modules: []string{"softdog"}},
 	{Package: "./shutdown", Alone: true, // it takes down all there is
 		Modules: []string{"virtio_blk", "dm_mod", "loop"},
