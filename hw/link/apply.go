@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -62,7 +63,7 @@ func takeAddress(ctx context.Context, c Config, s *State, l netlink.Link, p neti
 	}
 	if p.Addr().Is4() && c.Probe > 0 {
 		waiting(fmt.Sprintf("whether another machine has %s on %s", p.Addr(), name))
-		owner, err := Probe(ctx, name, p.Addr(), c.Probe)
+		owner, err := probeSoon(ctx, name, p.Addr(), c.Probe)
 		if err != nil {
 			return fmt.Errorf("link %s (%s): %w", c.Name, name, err)
 		}
@@ -73,7 +74,33 @@ func takeAddress(ctx context.Context, c Config, s *State, l netlink.Link, p neti
 	if err := addAddress(l, p, 0); err != nil {
 		return fmt.Errorf("link %s (%s): add %s: %w", c.Name, name, p, err)
 	}
+	if p.Addr().Is4() && c.Probe > 0 {
+		_ = Announce(name, p.Addr()) // a courtesy: caches run out by themselves
+	}
 	return nil
+}
+
+// probeSoon gives the carrier as long to come as answers have: the interface may be up since a moment ago. Without one,
+// nobody has the address here.
+func probeSoon(ctx context.Context, name string, address netip.Addr, wait time.Duration) (net.HardwareAddr, error) {
+	soon, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	carrier := false
+	err := Watch(soon, func(s *State) {
+		if i, err := s.Find(Match{Name: name}); err == nil && i.Carrier {
+			carrier = true
+			cancel()
+		}
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("probe %s on %s: %w", address, name, context.Cause(ctx))
+	case !carrier:
+		return nil, nil
+	}
+	return Probe(ctx, name, address, wait)
 }
 
 // addAddress adds p, or renews its lifetime (seconds; 0 for ever).
