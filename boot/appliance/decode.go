@@ -102,8 +102,9 @@ func (d *decoder) decodeSlice(n *yaml.Node, v reflect.Value, path string) {
 		d.lost = true
 		hint := "write each entry on a line of its own, with a dash before it"
 		if v.Type().Elem().Kind() == reflect.String && n.Kind == yaml.ScalarNode {
-			hint = fmt.Sprintf("write %s: [%s]", path[strings.LastIndex(path, ".")+1:], n.Value)
+			hint = fmt.Sprintf("write %s: [%s]", path[strings.LastIndex(path, ".")+1:], strings.Join(strings.Fields(n.Value), ", "))
 		}
+		delete(d.pos, path) // as if it were not there: one problem is enough
 		d.fail(n, path, hint, "%s is a list, not %s", path, kindName(n))
 		return
 	}
@@ -134,17 +135,17 @@ func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string) {
 func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
 		d.lost = true
-		d.fail(n, path, d.bareFactHint(n), "%s is a mapping, not %s", name(path), kindName(n))
+		hint := d.bareFactHint(n)
+		if hint == "" {
+			hint = "its keys are " + strings.Join(keyNames(v.Type()), ", ")
+		}
+		d.fail(n, path, hint, "%s is a mapping, not %s", name(path), kindName(n))
 		return
 	}
 	if f := v.FieldByName("Pos"); f.IsValid() {
 		f.Set(reflect.ValueOf(d.at(n)))
 	}
-	fields := structFields(v.Type())
-	var keys []string
-	for _, f := range fields {
-		keys = append(keys, f.key)
-	}
+	fields, keys := structFields(v.Type()), keyNames(v.Type())
 	given := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k := n.Content[i]
@@ -168,7 +169,7 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 // unknownKey reports k and returns the field that it probably means, if n does
 // not have that one: what is below it is read too, and its problems reported.
 func (d *decoder) unknownKey(n, k *yaml.Node, path string, fields []field, keys []string) (field, bool) {
-	meant, hint := nearest(k.Value, keys), "known here: "+strings.Join(keys, ", ")
+	meant, hint := Nearest(k.Value, keys), "known here: "+strings.Join(keys, ", ")
 	if meant != "" {
 		hint = fmt.Sprintf("did you mean %q?", meant)
 	}
@@ -213,6 +214,14 @@ func structFields(t reflect.Type) []field {
 		case key != "" && key != "-":
 			list = append(list, field{key: key, doc: f.Tag.Get("doc"), required: f.Tag.Get("want") == "required", index: []int{i}})
 		}
+	}
+	return list
+}
+
+func keyNames(t reflect.Type) []string {
+	var list []string
+	for _, f := range structFields(t) {
+		list = append(list, f.key)
 	}
 	return list
 }

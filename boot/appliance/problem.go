@@ -81,14 +81,14 @@ func Join(errs ...error) error {
 
 // Suggest returns "did you mean X?" for the nearest of the known words, or "".
 func Suggest(word string, known []string) string {
-	if best := nearest(word, known); best != "" {
+	if best := Nearest(word, known); best != "" {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
 	return ""
 }
 
-// nearest is the known word that word is probably meant to be, or "".
-func nearest(word string, known []string) string {
+// Nearest is the known word that word is probably meant to be, or "".
+func Nearest(word string, known []string) string {
 	best, bestD := "", 3
 	switch {
 	case len(word) < 5:

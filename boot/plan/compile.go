@@ -142,59 +142,6 @@ func (x *Expansion) check(p *Plan) {
 	x.cycles(p.Units, provider)
 }
 
-func (x *Expansion) unprovided(u *Unit, r Resource, provider map[Resource]*Unit) {
-	var known []string
-	for k := range provider {
-		known = append(known, string(k))
-	}
-	slices.Sort(known)
-	hint := appliance.Suggest(string(r), known)
-	if hint == "" {
-		var same []string
-		for _, k := range known {
-			if Resource(k).Class() == r.Class() {
-				same = append(same, k)
-			}
-		}
-		switch {
-		case len(same) > 0:
-			hint = "this file provides " + strings.Join(same, ", ")
-		case x.Appliance.Incomplete():
-			return // its section may be what could not be read
-		default:
-			hint = x.noneOf(r, known)
-		}
-	}
-	at := x.origin[u.ID]
-	for _, p := range x.asked[r] {
-		if strings.HasPrefix(p, at) {
-			at = p
-			break
-		}
-	}
-	x.Fail(at, hint, "%s needs %s, which nothing provides", u.ID, r)
-}
-
-// noneOf is the hint where nothing of r's class is in the file.
-func (x *Expansion) noneOf(r Resource, known []string) string {
-	section := map[string]string{ClassLUKS: "media: {luks: […]}", ClassKey: "media: {luks: […]}", ClassMount: "mounts:", ClassService: "services:", ClassTime: "time:", ClassNet: "network:"}
-	if s, ok := section[r.Class()]; ok {
-		return fmt.Sprintf("this file provides no %s at all: add it under %s", r.Class(), s)
-	}
-	like := append([]string(nil), known...)
-	for _, form := range blockForms {
-		like = append(like, form+"/"+r.Name())
-	}
-	if hint := appliance.Suggest(string(r), like); hint != "" && len(r.Name()) > 1 {
-		return hint
-	}
-	const show = 8
-	if len(known) > show {
-		known = append(known[:show:show], "…")
-	}
-	return "write a device (uuid/…, label/…, partlabel/…, path/…, dev/…) or something of this file: " + strings.Join(known, ", ")
-}
-
 // cycles reports units that could never start even if the whole world were
 // there: an any-of is a cycle only when too few of its alternatives are free.
 func (x *Expansion) cycles(units []Unit, provider map[Resource]*Unit) {

@@ -71,7 +71,7 @@ func TestCompileProblems(t *testing.T) {
 		{"something missing beside a cycle",
 			"services:\n  - {name: a, command: [/a], needs: [service/a]}\n  - {name: web, command: [/w], needs: [nvme/x]}\n",
 			"f.yaml:4:5: cycle: service/a needs service/a; remove that need\n" +
-				`f.yaml:5:5: service/web needs nvme/x, which nothing provides; write a device (uuid/…, label/…, partlabel/…, path/…, dev/…) or something of this file: service/a, service/web`},
+				`f.yaml:5:5: service/web needs nvme/x, which nothing provides; write a device (uuid/…, label/…, partlabel/…, path/…, dev/…) or something of this file: service/a`},
 		{"a machine fact that is not known",
 			"services:\n  - {name: a, command: [/a], user: \"${machine.serial}\"}\n",
 			`f.yaml:4:3: ${machine.serial} is not known here; plan with --facts host on that machine, or --facts FILE`},
@@ -141,7 +141,7 @@ func TestDiff(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `~ service/a
-    spec: {"name":"x"} -> {"name":"y"}
+    name: "x" -> "y"
     + needs service/c
 + service/c
 ~ ready

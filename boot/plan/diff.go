@@ -1,8 +1,10 @@
 package plan
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -40,7 +42,9 @@ func Diff(old, new *Plan) []Change {
 func unitDiff(o, n *Unit) []string {
 	var how []string
 	if o.Digest != n.Digest {
-		how = append(how, fmt.Sprintf("spec: %s -> %s", o.Spec, n.Spec))
+		if how = specDiff(o.Spec, n.Spec); len(how) == 0 {
+			how = []string{"another object of that name"}
+		}
 	}
 	if o.Policy != n.Policy {
 		how = append(how, fmt.Sprintf("policy: %s -> %s", o.Policy, n.Policy))
@@ -57,6 +61,52 @@ func unitDiff(o, n *Unit) []string {
 		}
 	}
 	return how
+}
+
+// specDiff tells which values of a spec differ, by their path in it.
+func specDiff(o, n json.RawMessage) []string {
+	before, after := map[string]string{}, map[string]string{}
+	flatten(before, "", o)
+	flatten(after, "", n)
+	paths := slices.Sorted(maps.Keys(before))
+	for p := range after {
+		if _, ok := before[p]; !ok {
+			paths = append(paths, p)
+		}
+	}
+	slices.Sort(paths)
+	var how []string
+	for _, p := range paths {
+		b, had := before[p]
+		a, has := after[p]
+		switch {
+		case !had:
+			how = append(how, fmt.Sprintf("%s: %s, new", p, a))
+		case !has:
+			how = append(how, fmt.Sprintf("%s: %s, gone", p, b))
+		case a != b:
+			how = append(how, fmt.Sprintf("%s: %s -> %s", p, b, a))
+		}
+	}
+	return how
+}
+
+// flatten puts the scalars of a JSON text into m.
+func flatten(m map[string]string, path string, raw json.RawMessage) {
+	var object map[string]json.RawMessage
+	var list []json.RawMessage
+	switch {
+	case json.Unmarshal(raw, &object) == nil && object != nil:
+		for k, v := range object {
+			flatten(m, strings.TrimPrefix(path+"."+k, "."), v)
+		}
+	case json.Unmarshal(raw, &list) == nil && list != nil:
+		for i, v := range list {
+			flatten(m, fmt.Sprintf("%s[%d]", path, i), v)
+		}
+	case len(raw) > 0:
+		m[path] = string(raw)
+	}
 }
 
 func needTexts(u *Unit) []string {

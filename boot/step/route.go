@@ -3,6 +3,7 @@ package step
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"initd/boot/appliance"
@@ -61,6 +62,9 @@ func expandRoutes(x *plan.Expansion) {
 
 func routeNeeds(n *appliance.Network, s routeSpec) []plan.Need {
 	if s.Link != "" {
+		if !slices.ContainsFunc(n.Links, func(l appliance.Link) bool { return l.Name == s.Link }) {
+			return nil // loading has reported that
+		}
 		return []plan.Need{{AnyOf: []plan.Resource{plan.Resource(netID(s.Link))}}}
 	}
 	var all []plan.Need
