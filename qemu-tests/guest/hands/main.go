@@ -97,6 +97,14 @@ func do(c command) (map[string]any, error) {
 	case "read":
 		b, err := os.ReadFile(c.From)
 		return map[string]any{"text": string(b)}, err
+	case "unlock": // From is the key's name, To the key
+		cmd := exec.Command("/usr/bin/initd", "keys", "unlock", c.From)
+		cmd.Stdin = strings.NewReader(c.To + "\n")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s", err, out)
+		}
+		return map[string]any{"text": string(out)}, nil
 	case "run":
 		out, err := exec.Command(c.From, strings.Fields(c.To)...).CombinedOutput()
 		code := 0
