@@ -26,9 +26,9 @@ func stateOf(t *testing.T, m *vm.VM) machineState {
 	return st
 }
 
-// The orchestrator is killed while redis runs, a volume is being derived
-// (argon2id takes its time), the dial to a key server that says nothing is
-// open, and one unit waits for a device that never comes. init starts another,
+// The orchestrator is killed while a volume is being derived (argon2id takes its
+// time) and one unit waits for a device that never comes; later once more,
+// while redis runs. init starts another,
 // which adopts what is there. In the end the dm tables and mounts are those of
 // an undisturbed boot, redis is the same process, and the key servers have
 // given each key out once.
