@@ -26,6 +26,9 @@ Exit status 2: a file is bad; initd check says why.`,
 			if want := map[bool]int{false: 1, true: 2}[diff]; len(args) != want {
 				return usageError{fmt.Errorf("usage: initd %s", c.Use)}
 			}
+			if c.ValidateFlagGroups() != nil {
+				return usageError{errors.New("--json, --dot and --svg are three ways to print a plan: choose one")}
+			}
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {

@@ -18,16 +18,17 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs a script a command: testdata/script/COMMAND.txtar.
-// DOCS is the folder of the documented appliance file.
+// DOCS is the folder of the documented appliance file, EVENTS a recorded boot.
 func TestScripts(t *testing.T) {
-	docs, err := os.Getwd()
+	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
-			e.Setenv("DOCS", docs+"/../docs")
+			e.Setenv("DOCS", here+"/../docs")
+			e.Setenv("EVENTS", here+"/../boot/report/testdata/five.events")
 			return nil
 		},
 	})
