@@ -59,6 +59,7 @@ func TestOnlyTheKnownEarlyDeathIsRetried(t *testing.T) {
 		want    bool
 	}{
 		{"the known oops before init", []string{int3, clock, panic}, true},
+		{"the same in the other function of a tick", []string{int3, "[    1.181200] RIP: 0010:hrtimer_start_range_ns+0x1cb/0x440", panic}, true},
 		{"the same after init has started is the guest's own", []string{begun, int3, clock, panic}, false},
 		{"an int3 elsewhere", []string{int3, "[    0.412399] RIP: 0010:dm_table_destroy+0x5/0xd0", panic}, false},
 		{"another oops in the same function", []string{"[    0.4] Oops: general protection fault", clock, panic}, false},

@@ -179,18 +179,18 @@ var (
 	panicLine  = regexp.MustCompile(`Kernel panic - not syncing.*`)
 )
 
-// earlyDeath recognises exactly one bug: under emulation about one boot in 90 dies, before /init, in sched_clock_cpu of a
-// breakpoint that the kernel itself had patched in and out again.
+// earlyDeath recognises exactly one bug: under emulation about one boot in 90 dies, before /init, of a breakpoint that the
+// kernel itself had patched in and out again, in one of the two functions that every timer tick passes through.
 func earlyDeath(console []string) bool {
-	int3, clock := false, false
+	int3, tick := false, false
 	for _, line := range console {
 		if initLine.MatchString(line) {
 			return false
 		}
 		int3 = int3 || strings.Contains(line, "Oops: int3")
-		clock = clock || strings.Contains(line, "sched_clock_cpu")
+		tick = tick || strings.Contains(line, "sched_clock_cpu") || strings.Contains(line, "RIP: 0010:hrtimer_start_range_ns")
 	}
-	return int3 && clock
+	return int3 && tick
 }
 
 // reachInit waits until the kernel says that it starts init. A quiet kernel does not: then the first event, or the first
