@@ -11,7 +11,6 @@ import (
 type kernelArgs struct {
 	state  string   // initd.state=: resource of the state disk
 	skip   []string // initd.skip=: units to skip
-	debug  bool     // initd.debug
 	events string   // initd.events=: a device that gets every event as a line of JSON
 }
 
@@ -32,8 +31,6 @@ func parseKernelArgs(line string) kernelArgs {
 			a.state = value
 		case "initd.skip":
 			a.skip = append(a.skip, strings.Split(value, ",")...)
-		case "initd.debug":
-			a.debug = value != "0"
 		case "initd.events":
 			a.events = value
 		}
