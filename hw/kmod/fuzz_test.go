@@ -29,6 +29,8 @@ func seed(f *testing.F, file string) string {
 func FuzzIndex(f *testing.F) {
 	f.Add(seed(f, "modules.dep"), seed(f, "modules.softdep"), "", seed(f, "modules.alias"), seed(f, "modules.builtin"), seed(f, "modules.builtin.modinfo"))
 	f.Add("k/a.ko: k/b.ko\nk/b.ko: k/a.ko\n", "softdep a pre: b post: b\nsoftdep b pre: a\n", "weakdep a a\n", "alias a b\n", "k/c.ko", "c.alias=a\x00c.softdep=pre: c a post: b\x00")
+	// Built in and with a file too: what it would like to have is said once.
+	f.Add("0/a.ko: 0/b.ko\n0/b.ko: 0/a.ko\n", "", "", "", "k/a.ko", "a.softdep=pre: c\x00")
 	f.Add("a.ko: b.ko c.ko\nb.ko: c.ko\nc.ko:\n", "softdep c pre: s\nsoftdep s pre: a\n", "", "alias s a\n", "", "")
 	f.Fuzz(func(t *testing.T, dep, soft, weak, alias, builtin, modinfo string) {
 		if len(dep)+len(soft)+len(weak)+len(alias)+len(builtin)+len(modinfo) > 1<<14 {

@@ -49,7 +49,8 @@ func (x *Index) Subset(keep []Module) (map[string][]byte, error) {
 	}
 	for _, name := range sortedKeys(x.builtin) {
 		fmt.Fprintf(&builtin, "kernel/%s.ko\n", name)
-		if s := x.soft[name]; len(s.pre)+len(s.post) > 0 {
+		// One that lies in modules.dep as well has its line above; statements add up, so a second would double it.
+		if s := x.soft[name]; kept[name] == "" && len(s.pre)+len(s.post) > 0 {
 			var line strings.Builder
 			writeSoftdep(&line, s)
 			words := strings.TrimSpace(strings.TrimPrefix(line.String(), "softdep "+name))
