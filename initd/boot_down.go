@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"initd/boot/report"
 	"initd/boot/step"
 	"initd/hw/mount"
-	"initd/initd/api"
 	"initd/initd/pid1/client"
 	"initd/initd/pid1/wire"
 )
@@ -81,63 +79,6 @@ func (o *orchestrator) goDown(ctx context.Context, kind wire.Kind) error {
 	case <-time.After(endMargin):
 	}
 	return nil
-}
-
-// handle carries out what the local interface asks for.
-func (o *orchestrator) handle(_ context.Context, r api.Request, f *os.File) (string, error) {
-	if f != nil && r.Op != api.OpFeedKey {
-		f.Close()
-	}
-	switch r.Op {
-	case api.OpPing:
-		return "initd " + version, nil
-	case api.OpRetry:
-		return "", o.engine.Load().Retry(r.Unit)
-	case api.OpSkip:
-		return "", o.engine.Load().Skip(r.Unit)
-	case api.OpFeedKey:
-		return o.feed(r.Name, f)
-	case api.OpShutdown:
-		if _, ok := kinds[r.Name]; !ok {
-			return "", fmt.Errorf("%q is no way down: poweroff, reboot or halt", r.Name)
-		}
-		select {
-		case o.down <- r.Name:
-			return r.Name + " begins", nil
-		default:
-			return "the way down has begun already", nil
-		}
-	}
-	return "", fmt.Errorf("this version of initd does not know the operation %q", r.Op)
-}
-
-// feed gives a key to the unit that waits for it.
-func (o *orchestrator) feed(name string, f *os.File) (string, error) {
-	if f == nil {
-		return "", errors.New("no key came with the request")
-	}
-	name = strings.TrimPrefix(strings.TrimPrefix(name, "key/"), "luks/")
-	unit := "key/" + name
-	if o.chosen.plan.Unit(unit) == nil {
-		f.Close()
-		return "", fmt.Errorf("no unit of this plan needs a key called %s", name)
-	}
-	if (volumes{}).Open(name) {
-		f.Close()
-		return name + " is open already", nil
-	}
-	if err := o.keys.Put(name, f); err != nil {
-		return "", err
-	}
-	if err := o.engine.Load().Retry(unit); err != nil {
-		return "", err
-	}
-	if luks := "luks/" + name; o.chosen.plan.Unit(luks) != nil {
-		if err := o.engine.Load().Retry(luks); err != nil {
-			return "", err
-		}
-	}
-	return "fed " + unit, nil
 }
 
 // mountState mounts the state disk, in a child.

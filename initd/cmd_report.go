@@ -16,11 +16,14 @@ import (
 	"initd/boot/report"
 )
 
+// defaultEvents is the event file of a running machine.
+const defaultEvents = "/run/initd/events"
+
 // source is where the commands that read a report get it from.
 type source struct{ events string }
 
 func (s *source) flag(c *cobra.Command) {
-	c.Flags().StringVar(&s.events, "events", "/run/initd/events", "the event FILE to read: this machine's, or one from elsewhere")
+	c.Flags().StringVar(&s.events, "events", defaultEvents, "the event FILE to read: this machine's, or one from elsewhere")
 }
 
 func (s *source) read() (*report.Report, error) {

@@ -16,6 +16,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,6 +133,13 @@ func (e *Engine) Lose(unit, reason string) error {
 
 func (e *Engine) order(unit, command string) error {
 	return e.post(input{event: report.Event{Kind: report.Commanded, Unit: unit, Command: command}})
+}
+
+// Units lists all units that there are so far, in the order of their names.
+func (e *Engine) Units() []string {
+	e.queue.mu.Lock()
+	defer e.queue.mu.Unlock()
+	return slices.Sorted(maps.Keys(e.known))
 }
 
 // Post tells facts about the world, as a Watcher would.

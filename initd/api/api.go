@@ -49,7 +49,12 @@ type Request struct {
 type Answer struct {
 	OK      bool   `json:"ok"`
 	Message string `json:"message,omitempty"`
+	// Code is for a caller that branches: CodeUnknownUnit, or that of the error.
+	Code string `json:"code,omitempty"`
 }
+
+// CodeUnknownUnit says that the request names no unit of the plan.
+const CodeUnknownUnit = "unknown-unit"
 
 // Handler does what is asked. file is nil, or a descriptor that the handler
 // owns from then on.
@@ -108,6 +113,10 @@ func serveOne(ctx context.Context, c *net.UnixConn, h Handler) {
 		a = Answer{OK: err == nil, Message: msg}
 		if err != nil {
 			a.Message = err.Error()
+			var code interface{ Code() string }
+			if errors.As(err, &code) {
+				a.Code = code.Code()
+			}
 		}
 	}
 	if file != nil {

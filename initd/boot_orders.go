@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"initd/boot/appliance"
+	"initd/boot/report"
+	"initd/initd/api"
+)
+
+// handle carries out what the local interface asks for.
+func (o *orchestrator) handle(_ context.Context, r api.Request, f *os.File) (string, error) {
+	if f != nil && r.Op != api.OpFeedKey {
+		f.Close()
+	}
+	switch r.Op {
+	case api.OpPing:
+		return "initd " + version, nil
+	case api.OpRetry:
+		return o.retry(r.Unit)
+	case api.OpSkip:
+		return o.skip(r.Unit)
+	case api.OpFeedKey:
+		return o.feed(r.Name, f)
+	case api.OpShutdown:
+		if _, ok := kinds[r.Name]; !ok {
+			return "", fmt.Errorf("%q is no way down: poweroff, reboot or halt", r.Name)
+		}
+		select {
+		case o.down <- r.Name:
+			return r.Name + " begins", nil
+		default:
+			return "the way down has begun already", nil
+		}
+	}
+	return "", fmt.Errorf("this version of initd does not know the operation %q", r.Op)
+}
+
+// feed gives a key to the unit that waits for it.
+func (o *orchestrator) feed(name string, f *os.File) (string, error) {
+	if f == nil {
+		return "", errors.New("no key came with the request")
+	}
+	name = strings.TrimPrefix(strings.TrimPrefix(name, "key/"), "luks/")
+	unit := "key/" + name
+	if o.chosen.plan.Unit(unit) == nil {
+		f.Close()
+		return "", fmt.Errorf("no unit of this plan needs a key called %s", name)
+	}
+	if (volumes{}).Open(name) {
+		f.Close()
+		return name + " is open already", nil
+	}
+	if err := o.keys.Put(name, f); err != nil {
+		return "", err
+	}
+	if err := o.engine.Load().Retry(unit); err != nil {
+		return "", err
+	}
+	if luks := "luks/" + name; o.chosen.plan.Unit(luks) != nil {
+		if err := o.engine.Load().Retry(luks); err != nil {
+			return "", err
+		}
+	}
+	return "fed " + unit, nil
+}
+
+// retry starts a unit's attempts anew.
+func (o *orchestrator) retry(unit string) (string, error) {
+	if err := o.orderable(unit); err != nil {
+		return "", err
+	}
+	if err := o.engine.Load().Retry(unit); err != nil {
+		return "", err
+	}
+	return unit + " is tried again", nil
+}
+
+// skip gives a unit up.
+func (o *orchestrator) skip(unit string) (string, error) {
+	if err := o.orderable(unit); err != nil {
+		return "", err
+	}
+	r, err := o.report()
+	if err != nil {
+		return "", err
+	}
+	if u := r.Unit(unit); u != nil && u.State.OK() {
+		return "", fmt.Errorf("skip %s: it is up, so there is nothing to skip", unit)
+	}
+	if err := o.engine.Load().Skip(unit); err != nil {
+		return "", err
+	}
+	return unit + " is skipped; initd retry " + unit + " takes that back", nil
+}
+
+// report is how everything stands: a fold of the event file.
+func (o *orchestrator) report() (*report.Report, error) {
+	events, err := report.ReadFile(filepath.Join(o.run, "events"))
+	if err != nil {
+		return nil, err
+	}
+	return report.Fold(events), nil
+}
+
+// unknownUnit is an order for what is no unit of the plan.
+type unknownUnit struct{ unit, hint string }
+
+func (e *unknownUnit) Error() string {
+	return fmt.Sprintf("there is no unit %q%s", e.unit, e.hint)
+}
+
+// Code is for the caller of the local interface.
+func (e *unknownUnit) Code() string { return api.CodeUnknownUnit }
+
+// orderable tells whether people may give orders for a unit: it exists, and is
+// no milestone, which only ever follows from the others.
+func (o *orchestrator) orderable(unit string) error {
+	units := o.engine.Load().Units()
+	if _, ok := slices.BinarySearch(units, unit); !ok {
+		return &unknownUnit{unit, meant(unit, units)}
+	}
+	if u := o.chosen.plan.Unit(unit); u != nil && u.Milestone {
+		return fmt.Errorf("%s is a milestone: it is reached when the other units are; initd why %s names them", unit, unit)
+	}
+	return nil
+}
+
+// meant suggests a unit: one that is spelt nearly so, or those of that name.
+func meant(word string, units []string) string {
+	if s := appliance.Suggest(word, units); s != "" {
+		return "; " + s
+	}
+	var list []string
+	for _, u := range units {
+		if _, name, _ := strings.Cut(u, "/"); name != "" && name == strings.TrimPrefix(word, "/") {
+			list = append(list, u)
+		}
+	}
+	if len(list) > 0 {
+		return "; there is " + strings.Join(list, ", ")
+	}
+	return "; see initd status"
+}
