@@ -39,7 +39,8 @@ type Progress struct {
 // An error may also implement any of: Code() string (a stable code with a
 // page in the docs), Retryable() bool (false: another attempt cannot help
 // before something changes), Object() string, Server() string, Hint() string
-// (what to do); the report shows them.
+// (what to do), Next() string (the command that helps, as it may be typed); the
+// report shows them.
 //
 // An error with Stuck() (pid int, wchan string) says that a process of the
 // attempt cannot be ended: the unit is stuck, nothing of it is started again,

@@ -231,6 +231,7 @@ func (s *state) attemptStarted(u *unit, e report.Event) {
 		u.attempt = e.Attempt
 		u.made, u.cancelled, u.final, u.noted = false, false, false, false
 		u.err, u.retryAt, u.object = nil, 0, ""
+		u.look, u.looking = false, u.unmet > 0
 		u.remember()
 		if u.batch != nil {
 			u.batch.checking++
@@ -258,7 +259,7 @@ func (s *state) attemptEnded(u *unit, e report.Event) {
 		if b := u.batch; b != nil {
 			b.checking--
 			s.markBatch(b)
-			if e.Error == nil && (u.answer == Absent || u.answer == Partial) && u.order == "" {
+			if e.Error == nil && (u.answer == Absent || u.answer == Partial) && u.order == "" && !u.vain() {
 				s.enqueue(u, e.At)
 			}
 		}
@@ -308,7 +309,7 @@ func (s *state) unitChanged(u *unit, e report.Event) {
 		s.unqueue(u)
 	}
 	if u.phase != busy {
-		if u.cancelled {
+		if u.cancelled || u.phase == checked && u.vain() {
 			u.attempt = max(0, u.attempt-1)
 		}
 		u.phase, u.cancelled = idle, false
@@ -358,6 +359,7 @@ func (s *state) ordered(u *unit, e report.Event) {
 	}
 	if e.Ordered == "retry" || e.Ordered == "unstuck" {
 		u.asked, u.jammed, u.final, u.retryAt, u.attempt = true, false, false, 0, 0
+		u.look = e.Ordered == "retry" && !u.u.Milestone
 		u.pid, u.wchan = 0, ""
 	}
 }
@@ -442,6 +444,7 @@ func (s *state) setFree() {
 // on from now on.
 func (u *unit) remember() {
 	for _, n := range u.requires {
+		n.stood = n.met()
 		for _, e := range n.edges {
 			e.seen = 0
 			if e.ok {
@@ -452,9 +455,13 @@ func (u *unit) remember() {
 }
 
 // disturbed returns the first need that is no longer met by what met it when
-// the unit was last looked at.
+// the unit was last looked at. What was not met even then and yet was found
+// up, by an operator's order, stands without it.
 func (u *unit) disturbed() *need {
 	for _, n := range u.requires {
+		if !n.stood {
+			continue
+		}
 		same := 0
 		for _, e := range n.edges {
 			if e.ok && e.seen == e.r.gen {

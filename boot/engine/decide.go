@@ -36,6 +36,9 @@ func (s *state) decideBusy(u *unit, now time.Duration) (decision, bool) {
 
 // decideChecked: Check answered.
 func (s *state) decideChecked(u *unit, now time.Duration) decision {
+	if u.vain() && u.order == "" && u.answer != Same && u.answer != Different && u.answer != Foreign {
+		return s.backToWaiting(u, now)
+	}
 	if u.err != nil {
 		return s.fail(u, now, u.err)
 	}
@@ -62,6 +65,25 @@ func (s *state) decideChecked(u *unit, now time.Duration) decision {
 		})
 	}
 	return s.fail(u, now, &report.Error{Text: fmt.Sprintf("check answered %q, which is no answer", u.answer), Final: true})
+}
+
+// vain tells that a Check was made on an operator's order although needs were
+// unmet, and they still are: it may find the unit up (a key that was fed by
+// hand needs no way to a key server), and can lead to nothing else.
+func (u *unit) vain() bool { return u.looking && u.unmet > 0 }
+
+func (s *state) backToWaiting(u *unit, now time.Duration) decision {
+	to := report.Waiting
+	if u.roundOver {
+		to = s.given(u)
+	}
+	reason := "tried on an operator's order: it still needs " + s.explainFirst(u)
+	if u.err != nil {
+		reason += "; and " + u.err.Text
+	}
+	e := s.change(u, now, to, reason)
+	e.Waits, e.Unmet = s.waitsOf(u), u.unmet
+	return one(e)
 }
 
 func (s *state) make(u *unit, now time.Duration, op report.Op, do effectKind) decision {

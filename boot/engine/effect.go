@@ -231,6 +231,10 @@ func (t *task) describe(err error) *report.Error {
 	if errors.As(err, &hint) {
 		e.Hint = hint.Hint()
 	}
+	var next interface{ Next() string }
+	if errors.As(err, &next) {
+		e.Next = next.Next()
+	}
 	var again interface{ Retryable() bool }
 	if errors.As(err, &again) {
 		e.Final = !again.Retryable()

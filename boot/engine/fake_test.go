@@ -95,6 +95,13 @@ func (m *machine) remove(id string) {
 	m.there[id] = false
 }
 
+// put makes what a unit stands for appear by another hand.
+func (m *machine) put(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.there[id] = true
+}
+
 // fake is the action of one kind on a machine.
 type fake struct{ m *machine }
 

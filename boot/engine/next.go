@@ -141,6 +141,8 @@ func (s *state) decideUnit(u *unit, now time.Duration) (decision, bool) {
 			return decision{}, false
 		}
 		return one(s.change(u, now, report.Waiting, "what it stands on is back")), true
+	case u.look && u.unmet > 0:
+		return s.begin(u, now, report.Check, effect{do: doCheck, units: []*unit{u}}), true
 	case u.unmet > 0 || s.held(u):
 		return s.decideUnmet(u, now)
 	}

@@ -282,7 +282,7 @@ func oracle(o outcome) []string {
 		}
 	}
 	busy := map[string]report.Op{}
-	asked := map[string]bool{}
+	asked, looks, vain := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	settled := time.Duration(-1)
 	halted := false
 	for _, e := range o.events {
@@ -291,6 +291,7 @@ func oracle(o outcome) []string {
 			present[plan.Resource(e.Resource)] = e.Presence == report.Present
 		case report.Commanded:
 			asked[e.Unit] = true
+			looks[e.Unit] = looks[e.Unit] || e.Command == "retry" // one look, whatever is missing
 		case report.Halted:
 			halted = true
 		case report.Resumed:
@@ -303,23 +304,21 @@ func oracle(o outcome) []string {
 			if state[e.Unit].OK() {
 				bad("%s: %s starts although it is %s", e.Unit, e.Op, state[e.Unit])
 			}
+			early := needsOf(o, e.Unit, provider, through, present, state)
 			if e.Op != report.Check {
+				if vain[e.Unit] && e.Op != report.Rollback && len(early) > 0 {
+					bad("%s: %s at %s before its need %v", e.Unit, e.Op, e.At, early)
+				}
 				break
 			}
+			vain[e.Unit] = len(early) > 0
 			if halted && !through[e.Unit] && !asked[e.Unit] && e.Attempt == 1 && !free(o, e.Unit, state) {
 				bad("%s starts while the boot is halted", e.Unit)
 			}
-			for _, n := range o.plan.Unit(e.Unit).Needs {
-				have := 0
-				for _, r := range n.AnyOf {
-					if n.Mode == plan.After && (provider[r] == "" || through[provider[r]]) || n.Mode == plan.Require && present[r] && !claimed(o, r, e.Unit, state) {
-						have++
-					}
-				}
-				if want := n.Min; n.Mode == plan.After && have < len(n.AnyOf) || n.Mode == plan.Require && have < want {
-					bad("%s starts at %s before its need %v", e.Unit, e.At, n.AnyOf)
-				}
+			if len(early) > 0 && !looks[e.Unit] {
+				bad("%s starts at %s before its need %v", e.Unit, e.At, early)
 			}
+			looks[e.Unit] = false
 		case report.AttemptEnded:
 			busy[e.Unit] = ""
 		case report.Settled:
@@ -342,6 +341,22 @@ func oracle(o outcome) []string {
 		bad("settled at %s, want it by %s", settled, time.Second+time.Duration(o.plan.Budget))
 	}
 	return append(errs, o.errs...)
+}
+
+// needsOf returns the first need of a unit that is not met.
+func needsOf(o outcome, id string, provider map[plan.Resource]string, through map[string]bool, present map[plan.Resource]bool, state map[string]report.State) []plan.Resource {
+	for _, n := range o.plan.Unit(id).Needs {
+		have := 0
+		for _, r := range n.AnyOf {
+			if n.Mode == plan.After && (provider[r] == "" || through[provider[r]]) || n.Mode == plan.Require && present[r] && !claimed(o, r, id, state) {
+				have++
+			}
+		}
+		if n.Mode == plan.After && have < len(n.AnyOf) || n.Mode == plan.Require && have < n.Min {
+			return n.AnyOf
+		}
+	}
+	return nil
 }
 
 // claimed tells whether an unfinished unit other than id, which does not share

@@ -93,6 +93,8 @@ type unit struct {
 	halting   bool
 	free      bool // may start while the boot is halted
 	asked     bool // an operator asked for it: it may, too
+	look      bool // an operator asked while needs were unmet: one Check is due
+	looking   bool // that Check runs, or has ended: unless the needs are met by now, nothing follows but waiting
 
 	phase     phase
 	op        report.Op
@@ -128,6 +130,7 @@ type need struct {
 	have  int
 	want  int
 	since time.Duration // unmet since
+	stood bool          // was met when the unit was last looked at
 }
 
 func (n *need) met() bool { return n.have >= n.want }

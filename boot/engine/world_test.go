@@ -56,6 +56,27 @@ func TestLoss(t *testing.T) {
 			t.Errorf("calls: %v", g.m.calls)
 		}
 	})
+	in(t, "an operator's retry looks once although needs are missing, and finds what was made by hand", func(t *testing.T) {
+		g := newRig(t, u("key/a", needs("block/a"), loses(plan.LossRecheck)), u("b", needs("key/a")))
+		g.run()
+		defer g.end()
+		if err := g.e.Retry("key/a"); err != nil {
+			t.Fatal(err)
+		}
+		g.after(0)
+		g.wants(map[string]report.State{"key/a": report.Waiting, "b": report.Waiting})
+		if g.m.count("check key/a") != 1 || g.m.count("apply key/a") != 0 {
+			t.Errorf("calls: %v", g.m.calls)
+		}
+		g.m.put("key/a")
+		if err := g.e.Retry("key/a"); err != nil {
+			t.Fatal(err)
+		}
+		g.after(0)
+		g.wants(map[string]report.State{"key/a": report.Adopted, "b": report.Done})
+		g.fact("block/a", true, 1, "")
+		g.wants(map[string]report.State{"key/a": report.Adopted, "b": report.Done})
+	})
 	in(t, "stop withdraws what the unit provides", func(t *testing.T) {
 		g := newRig(t, u("a", needs("block/a"), loses(plan.LossStop)), u("b", needs("a"), loses(plan.LossStop)), u("c", needs("b")))
 		g.m.unit("c").checks = 20 * time.Second // c has not started its work when b goes
