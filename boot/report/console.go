@@ -104,18 +104,36 @@ func (c *Console) unit(u *unitFold, e Event) []string {
 	if e.State.OK() {
 		return []string{line(e.At, x.Stage, head+text)}
 	}
-	return trouble(e.At, x.Stage, head, text)
+	return trouble(e.At, x.Stage, head, text, x.Next)
 }
 
-// trouble gives what is not well two lines at most; the whole of it is in
-// initd status.
-func trouble(at time.Duration, stage, head, text string) []string {
+// How many lines the text of a trouble has at most: of a unit that somebody can
+// do something about, and of one that only waits for another. The whole of it
+// is in initd status.
+const (
+	maxTrouble = 4
+	maxFollows = 2
+)
+
+// trouble is what is not well, and under it the command that helps, which is
+// never cut: somebody will type it.
+func trouble(at time.Duration, stage, head, text, next string) []string {
 	first := prefix(at, stage) + head
 	list := fold(plain(text), max(consoleWidth-len(first), 20))
 	out := []string{clip(first+list[0], consoleWidth)}
-	if len(list) > 1 {
-		indent := fmt.Sprintf("%-*s", len(prefix(at, "")), prefix(at, "")) + fmt.Sprintf("%-16s", "")
-		out = append(out, clip(indent+strings.Join(list[1:], " "), consoleWidth))
+	indent := prefix(at, "") + fmt.Sprintf("%-16s", "")
+	most := maxTrouble
+	if next == "" {
+		most = maxFollows
+	}
+	if len(list) > most {
+		list = append(list[:most-1], strings.Join(list[most-1:], " "))
+	}
+	for _, l := range list[1:] {
+		out = append(out, clip(indent+l, consoleWidth))
+	}
+	if next != "" {
+		out = append(out, indent+"next: "+plain(next))
 	}
 	return out
 }
@@ -206,7 +224,7 @@ func (c *Console) holds(u *unitFold, now time.Duration) (text string, rank int) 
 		return fmt.Sprintf("%s %s: %s", x.ID, seconds(now-x.Since), doing), 1
 	case len(x.Waits) > 0:
 		for _, w := range x.Waits {
-			if c.world(w) {
+			if c.f.world(w) {
 				why := c.f.reason(w)
 				if why == "" {
 					why = "not there"
@@ -218,16 +236,6 @@ func (c *Console) holds(u *unitFold, now time.Duration) (text string, rank int) 
 		return fmt.Sprintf("%s: next attempt in %s", x.ID, seconds(x.RetryAt-now)), 2
 	}
 	return "", 0
-}
-
-// world tells that no unit provides what is waited for.
-func (c *Console) world(w Wait) bool {
-	for _, name := range w.AnyOf {
-		if c.f.provided[name] {
-			return false
-		}
-	}
-	return true
 }
 
 // from is when the stretch that lasts began.

@@ -157,6 +157,8 @@ type Error struct {
 	Object string `json:"object,omitempty"`
 	Server string `json:"server,omitempty"`
 	Hint   string `json:"hint,omitempty"`
+	// Next is the command that helps, exactly as an operator may type it.
+	Next string `json:"next,omitempty"`
 	// Final: another attempt cannot help before something changes.
 	Final bool `json:"final,omitempty"`
 }

@@ -29,4 +29,5 @@ func Example() {
 	// It would take: block/label/tank0 to show up
 	//
 	// Next: lsblk -o NAME,LABEL,PARTLABEL,UUID
+	// Next: initd skip luks/tank0
 }

@@ -16,12 +16,13 @@ const maxReasons = 40
 
 // unitFold folds what happens to one unit.
 type unitFold struct {
-	u     Unit
-	open  *Span           // the stretch that lasts
-	waits map[Waited]bool // open waits, by For and Reason; Time is when they began
-	sums  map[Waited]time.Duration
-	stale bool // a later plan does not have it
-	wasUp bool
+	u      Unit
+	open   *Span           // the stretch that lasts
+	waits  map[Waited]bool // open waits, by For and Reason; Time is when they began
+	sums   map[Waited]time.Duration
+	failed *Error // what it is not up for: nil while an attempt runs, and while needs are unmet
+	stale  bool   // a later plan does not have it
+	wasUp  bool
 }
 
 func (f *Folder) declare(e Event) {
@@ -76,6 +77,13 @@ func (f *Folder) unit(u *unitFold, e Event) {
 			x.Lost = e.Reason
 		}
 	}
+	switch {
+	case e.Error != nil:
+		u.failed = e.Error
+	case e.Kind == AttemptStarted || e.Kind == UnitChanged && len(e.Waits) > 0:
+		u.failed = nil
+	}
+	x.Next = f.next(x, u.failed)
 }
 
 func (f *Folder) changed(u *unitFold, e Event) {

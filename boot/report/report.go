@@ -95,6 +95,7 @@ type Unit struct {
 	WaitingFor string        `json:"waitingFor,omitempty"`
 	RetryAt    time.Duration `json:"retryAt,omitempty"`
 	LastError  *Error        `json:"lastError,omitempty"`
+	Next       string        `json:"next,omitempty"` // the command that helps, while it is not up
 	ErrorAt    time.Duration `json:"errorAt,omitempty"`
 	Lost       string        `json:"lost,omitempty"` // a need that went under a unit that stays
 	Object     string        `json:"object,omitempty"`

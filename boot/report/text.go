@@ -56,6 +56,16 @@ func (r *Report) Status(w io.Writer, s Style) error {
 			p.row(d.Action+" "+d.Object, d.State, d.Reason)
 		}
 	}
+	first := true
+	for i := range r.Units {
+		if next := r.Units[i].Next; next != "" {
+			if first {
+				p.line("")
+			}
+			first = false
+			p.line("next: " + next)
+		}
+	}
 	return p.to(w)
 }
 

@@ -273,13 +273,16 @@ func (x *whyPage) advise(u *Unit, waits bool) {
 	case waits:
 	case class == "key":
 		x.take("the key " + name)
-		x.advice("initd keys unlock " + name + "   (or, for the servers: initd keys check -f FILE)")
 	case u.State == Skipped:
 		x.take("a retry of " + u.ID)
 	case u.State == Failed:
 		x.take(u.ID + " to be mended, and then retried: no attempt follows by itself")
 	case u.State == Stuck:
 		x.take("the process to end: it sleeps in the kernel, on a device that does not answer")
+	}
+	x.advice(u.Next)
+	if class == "key" && u.Next != "" {
+		x.advice("initd keys check -f FILE   (asks the servers)")
 	}
 }
 

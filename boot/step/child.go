@@ -72,6 +72,7 @@ type ChildError struct {
 	ObjectText string `json:"object,omitempty"`
 	ServerText string `json:"server,omitempty"`
 	HintText   string `json:"hint,omitempty"`
+	NextText   string `json:"next,omitempty"`
 	Final      bool   `json:"final,omitempty"` // another attempt cannot help
 }
 
@@ -80,6 +81,7 @@ func (e *ChildError) Code() string    { return e.CodeText }
 func (e *ChildError) Object() string  { return e.ObjectText }
 func (e *ChildError) Server() string  { return e.ServerText }
 func (e *ChildError) Hint() string    { return e.HintText }
+func (e *ChildError) Next() string    { return e.NextText }
 func (e *ChildError) Retryable() bool { return !e.Final }
 
 // AsChildError keeps what the report shows of err.
@@ -100,6 +102,9 @@ func AsChildError(err error) *ChildError {
 	}
 	if e := (interface{ Hint() string })(nil); errors.As(err, &e) {
 		out.HintText = e.Hint()
+	}
+	if e := (interface{ Next() string })(nil); errors.As(err, &e) {
+		out.NextText = e.Next()
 	}
 	if e := (interface{ Retryable() bool })(nil); errors.As(err, &e) {
 		out.Final = !e.Retryable()
