@@ -1,11 +1,13 @@
 package scenario
 
 import (
+	"net/netip"
 	"regexp"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	breport "initd/boot/report"
 	"initd/qemu-tests/vm"
 )
 
@@ -15,6 +17,20 @@ type machineState struct {
 	Mounts  []string `json:"mounts"`
 	Redis   int      `json:"redis"`
 	Started string   `json:"started"`
+}
+
+const silent = "192.0.2.23"
+
+// busyAt tells whether Apply of a unit had begun and not ended in the last record of a generation.
+func busyAt(t *testing.T, m *vm.VM, id string, gen uint64) bool {
+	t.Helper()
+	busy := false
+	for _, e := range told(t, m) {
+		if e.Gen == gen && e.Unit == id && e.Op == breport.Apply {
+			busy = e.Kind == breport.AttemptStarted
+		}
+	}
+	return busy
 }
 
 func stateOf(t *testing.T, m *vm.VM) machineState {
@@ -27,8 +43,8 @@ func stateOf(t *testing.T, m *vm.VM) machineState {
 }
 
 // The orchestrator is killed while a volume is being derived (argon2id takes its
-// time) and one unit waits for a device that never comes; later once more,
-// while redis runs. init starts another,
+// time), a dial to a key server that never answers is open, and one unit waits for a
+// device that never comes; later once more, while redis runs. init starts another,
 // which adopts what is there. In the end the dm tables and mounts are those of
 // an undisturbed boot, redis is the same process, and the key servers have
 // given each key out once.
@@ -36,10 +52,13 @@ func TestTheOrchestratorIsKilled(t *testing.T) {
 	build := func(name string) *site {
 		s := wellSite(t, kmsAV4, kmsBV4, storeV4, name)
 		withHands(s)
-		// A volume whose derivation takes long, and one whose key no server has.
+		// A server that drops all packets, and a volume that is not there and whose key only that server has.
+		s.peer.Links[0].Addresses = append(s.peer.Links[0].Addresses, silent+"/24")
+		s.wire.Drop(vm.ToAddr(netip.MustParseAddr(silent)))
 		s.appliance = replace(s.appliance,
 			"    - {name: tank1, device: id/virtio-tank1, key: kmip}\n",
-			"    - {name: tank1, device: id/virtio-tank1, key: kmip}\n    - {name: never, device: partlabel/never, key: prompt}\n",
+			"    - {name: tank1, device: id/virtio-tank1, key: kmip}\n    - {name: never, device: partlabel/never, key: {kmip: {name: store/never, servers: silent}}}\n",
+			"media:\n", "    - {name: kms-c, address: \""+silent+":5696\", group: silent}\nmedia:\n",
 			"after: [mount/srv/tank0, mount/srv/tank1, mount/srv/tank2]", "after: []")
 		return s
 	}
@@ -62,6 +81,7 @@ func TestTheOrchestratorIsKilled(t *testing.T) {
 	// The children that derive keys have begun; tank1's argon2id is under way.
 	m.WaitEvent("the hands are there", unit("service/hands", "done"), vm.Guard)
 	m.WaitEvent("tank1 is being opened", vm.Is("attempt", "unit", "luks/tank1", "op", "apply"), vm.Guard)
+	m.WaitEvent("the silent server is dialled", says("key/never", `^dialled kms-c$`), vm.Guard)
 	killed := hand(t, m, "kill-orchestrator", "", "")
 	next := m.WaitEventAfter(killed, "another orchestrator", vm.Is("generation", "gen", "2"), vm.Guard)
 	for _, id := range []string{"mount/srv/tank0", "mount/srv/tank1", "mount/srv/tank2", "mount/srv/tank3"} {
@@ -71,6 +91,12 @@ func TestTheOrchestratorIsKilled(t *testing.T) {
 		return unit("service/redis", "done")(e) || unit("service/redis", "adopted")(e)
 	}, vm.Guard)
 	before := stateOf(t, m)
+	for _, id := range []string{"luks/tank1", "key/never"} {
+		if !busyAt(t, m, id, 1) {
+			t.Errorf("%s was not at work when the orchestrator was killed: the kill proves less than it says", id)
+		}
+	}
+	m.WaitEventAfter(next, "the silent server is dialled again", says("key/never", `^dialled kms-c$`), vm.Guard)
 	if diff := cmp.Diff(want.Tables, before.Tables, cmp.Comparer(sameTable)); diff != "" {
 		t.Errorf("dm tables (-undisturbed +killed):\n%s", diff)
 	}

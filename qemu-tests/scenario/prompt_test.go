@@ -10,7 +10,8 @@ import (
 // Two volumes wait for people. Both ask at the console, one after the
 // other: the right answer opens one; the wrong one is asked for again, and then fed
 // by `initd keys unlock`, from standard input, while its question stands there. The
-// third has its key on a server to which there is no way: why says so.
+// third has its key on a server to which there is no way: why says so, and the key
+// given by hand opens it all the same.
 func TestPeopleGiveKeys(t *testing.T) {
 	s := newSite(t, kmsAV4, kmsBV4)
 	s.appliance = `apiVersion: initd/v1
@@ -29,7 +30,7 @@ services:
 	volume := func(name, key string) *vm.Disk {
 		return vm.NewDisk(t, name, 32*vm.MiB, vm.LUKS{Keys: [][]byte{[]byte(key)}, Content: vm.Ext4{}})
 	}
-	store := s.newStore(volume("typed", "open sesame"), volume("fed", "from standard input"), volume("remote", "nobody has it")).Start()
+	store := s.newStore(volume("typed", "open sesame"), volume("fed", "from standard input"), volume("remote", "by hand instead")).Start()
 	store.WaitEvent("the hands are there", unit("service/hands", "done"), vm.Guard)
 
 	why := hand(t, store, "run", "/usr/bin/initd", "why luks/remote").Field("text")
@@ -50,6 +51,8 @@ services:
 	store.Console().WaitFor(`That did not open it`, vm.Guard)
 	hand(t, store, "unlock", first, key)
 	store.WaitEvent(first+" is open", unit("luks/"+first, "done"), vm.Guard)
+	hand(t, store, "unlock", "remote", "by hand instead")
+	store.WaitEvent("remote is open", unit("luks/remote", "done"), vm.Guard)
 	status := hand(t, store, "run", "/usr/bin/initd", "status").Field("text")
 	for _, want := range []string{"luks/typed", "luks/fed", "luks/remote"} {
 		if !strings.Contains(status, want) {
