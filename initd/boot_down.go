@@ -28,18 +28,29 @@ func (o *orchestrator) wait(ended <-chan error) (wire.Kind, error) {
 			return 0, client.ErrLost
 		case name := <-o.down:
 			return kinds[name], nil
-		case e, ok := <-o.init.Events():
-			if !ok {
-				return 0, client.ErrLost
-			}
+		case e := <-o.told:
 			switch e.Kind {
 			case wire.EventAsked:
 				return wire.Kind(e.Value), nil
 			case wire.EventPower:
 				o.note("the power supply fails")
 				return wire.KindPowerOff, nil
-			case wire.EventNote:
-				_ = o.engine.Load().Record(report.Event{Kind: report.InitFact, Text: e.Text})
+			}
+		}
+	}
+}
+
+// hearInit puts what init has to say into the report, from the first moment
+// on: how an orchestrator before this one ended stands above all else.
+func (o *orchestrator) hearInit() {
+	for e := range o.init.Events() {
+		switch e.Kind {
+		case wire.EventNote:
+			o.note("init: " + e.Text)
+		case wire.EventAsked, wire.EventPower:
+			select {
+			case o.told <- e:
+			default: // one way down is asked for already
 			}
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"initd/initd/api"
 	"initd/initd/child"
 	"initd/initd/pid1/client"
+	"initd/initd/pid1/wire"
 )
 
 // places are the paths of a boot; tests change them.
@@ -66,11 +67,12 @@ type orchestrator struct {
 	stateDir string                        // "" without a state disk
 	engine   atomic.Pointer[engine.Engine] // nil until the plan is there
 	down     chan string                   // a way down that somebody asked for
+	told     chan wire.Event               // a way down that init asks for
 }
 
 // boot runs until the machine goes down, or init ends this process.
 func boot(ctx context.Context, p places) error {
-	o := &orchestrator{places: p, down: make(chan string, 1)}
+	o := &orchestrator{places: p, down: make(chan string, 1), told: make(chan wire.Event, 1)}
 	var err error
 	if o.init, err = client.Open(ctx, 0); err != nil {
 		return err
@@ -81,6 +83,7 @@ func boot(ctx context.Context, p places) error {
 	life, end := context.WithCancel(ctx)
 	defer end()
 	defer o.flushNotes()
+	go o.hearInit()
 	go o.screen.waits(life)
 	plugged := make(chan struct{})
 	go o.drivers(life, plugged)
@@ -101,6 +104,7 @@ func boot(ctx context.Context, p places) error {
 		defer close(kept)
 		o.keepPlan(life)
 	}()
+	go o.keepProgram(life)
 	go o.watchClock(life)
 	running, stop := context.WithCancel(life)
 	defer stop()
@@ -134,6 +138,10 @@ func (o *orchestrator) prepare() error {
 	}
 	o.record(report.Event{Kind: report.GenerationStarted, Text: version, PID: os.Getpid(), Reason: reason})
 	o.record(report.Anchor(time.Now()))
+	for _, text := range o.args.ignored {
+		o.note(text)
+	}
+	o.noteSpare()
 	for _, pid := range hello.BusyPIDs {
 		o.record(report.Event{Kind: report.InitFact, Text: "a child of an orchestrator before this one sleeps in the kernel and cannot be ended", PID: int(pid)})
 	}

@@ -30,7 +30,7 @@ func childCommand() *cobra.Command {
 	}
 }
 
-// childFuncs are the kinds' functions and the way down's.
+// childFuncs are the kinds' functions, the way down's and the program's own.
 func childFuncs() map[string]step.ChildFunc {
 	m := step.ChildFuncs()
 	m["teardown"] = func(ctx context.Context, in *step.ChildInput) (any, error) {
@@ -40,6 +40,7 @@ func childFuncs() map[string]step.ChildFunc {
 		}
 		return nil, shutdown.Do(ctx, j)
 	}
+	m["keep-program"] = keepProgramChild
 	return m
 }
 

@@ -20,6 +20,12 @@ type Call struct {
 	Func   string // a name of ChildFuncs
 	Unit   string // for whom: shown by ps and in errors
 	Params any    // marshalled to JSON; never a secret
+	// Objects are what no two children may work on at once: a unit's ID, a
+	// device's node. A call waits, for as long as Grace, until a child before
+	// it is through with them, and is refused as stuck if that one cannot be
+	// ended. In a batch the object of part i is Objects[i], and is free as soon
+	// as that part is told Done. None: the call is free of such care.
+	Objects []string
 	// Files are inherited by the child in this order: devices, sealed memfds
 	// with secrets. They stay open here.
 	Files []*os.File

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"initd/boot/step"
+	"initd/initd/spare"
+)
+
+// keepProgram leaves a copy of this program where init falls back to, once it
+// has proved good: the boot has settled or is ready. From then on a file that
+// is deleted, or replaced by one that does not run, harms nothing.
+func (o *orchestrator) keepProgram(ctx context.Context) {
+	select {
+	case <-o.engine.Load().SettledC():
+	case <-o.engine.Load().ReadyC():
+	case <-ctx.Done():
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	_, err := o.children.Run(ctx, step.Call{Func: "keep-program", Unit: "initd", Params: spare.Path, Objects: []string{spare.Path}})
+	if err != nil && ctx.Err() == nil {
+		o.note(err.Error())
+	}
+}
+
+// keepProgramChild is the child keep-program: its own image is the
+// orchestrator's, whatever has become of the file since.
+func keepProgramChild(_ context.Context, in *step.ChildInput) (any, error) {
+	var to string
+	if err := json.Unmarshal(in.Params, &to); err != nil {
+		return nil, fmt.Errorf("read parameters: %w", err)
+	}
+	return nil, spare.Keep("/proc/self/exe", to)
+}
+
+// noteSpare says that this is not the program that it should be.
+func (o *orchestrator) noteSpare() {
+	if os.Args[0] == spare.Path {
+		o.note(fmt.Sprintf("initd runs from %s, the copy of the last good one (%s), because its own file does not start or does not stay up: put a good one there",
+			spare.Path, version))
+	}
+}
