@@ -75,6 +75,9 @@ func (b *boss) due(m *machine, now time.Time) {
 		b.clear(m, now)
 	case bossClearing:
 		b.busy = b.survivors(m)
+		if m.handover != nil {
+			m.switchRoot(m.handover) // returns where it fails
+		}
 		b.start(m, now)
 	case bossStarting:
 		b.kill(m, now, "did not say Hello within "+seconds(startTime))
@@ -171,14 +174,11 @@ func (b *boss) spawn(m *machine, spec *wire.Spec) (*process, *link, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	mem, err := unix.MemfdCreate("initd-spec", unix.MFD_CLOEXEC)
+	mem, err := memory("initd-spec", enc)
 	if err != nil {
-		return nil, nil, os.NewSyscallError("memfd_create", err)
+		return nil, nil, err
 	}
 	defer unix.Close(mem)
-	if _, err := unix.Write(mem, enc); err != nil {
-		return nil, nil, os.NewSyscallError("write spec", err)
-	}
 	conn, theirs, err := wire.Pair()
 	if err != nil {
 		return nil, nil, err
@@ -193,6 +193,19 @@ func (b *boss) spawn(m *machine, spec *wire.Spec) (*process, *link, error) {
 	}
 	p.boss = true
 	return p, newLink(conn, m.inbox), nil
+}
+
+// memory returns a memfd with b in it.
+func memory(name string, b []byte) (int, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, os.NewSyscallError("memfd_create", err)
+	}
+	if _, err := unix.Write(fd, b); err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("write "+name, err)
+	}
+	return fd, nil
 }
 
 // kill ends an orchestrator that does not behave.

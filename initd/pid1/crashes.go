@@ -1,6 +1,10 @@
 package main
 
-import "time"
+import (
+	"time"
+
+	"initd/initd/pid1/wire"
+)
 
 const (
 	crashLimit  = 5               // deaths …
@@ -51,7 +55,7 @@ type paths struct {
 
 const (
 	usualExe = "/usr/bin/initd"
-	spareExe = "/run/initd/bin/initd" // a copy that the orchestrator leaves there
+	spareExe = wire.AdoptPath // a copy that the orchestrator leaves there
 )
 
 func newPaths(first string) paths { return paths{list: unique(first, usualExe, spareExe)} }

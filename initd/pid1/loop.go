@@ -34,6 +34,8 @@ type machine struct {
 	failure failure
 	down    down
 	notes   []string // for the report; not told yet
+
+	handover *wire.SwitchRoot // asked for; the orchestrator is about to exit
 }
 
 // maxNotes bounds what waits for an orchestrator that may never come.

@@ -21,6 +21,12 @@
 // to take the machine down; if it does not take the request or does not
 // finish within the time it named, init ends everything by itself.
 //
+// # Hand-over
+//
+// Asked to switch the root, init moves /dev, /proc, /sys and /run along,
+// overwrites the initramfs's secrets and deletes it, starts the orchestrator
+// that lives on, leaves the watchdog, and becomes the init of that root.
+//
 // # Kernel command line
 //
 //	initd.exe=PATH           the orchestrator to start first

@@ -83,6 +83,8 @@ func (m *machine) request(rec wire.Record, fds []int) {
 		err = unix.EINVAL
 	case *wire.Restart:
 		err = m.boss.restart(q.Path)
+	case *wire.SwitchRoot:
+		err = m.askedToSwitchRoot(q)
 	default:
 		err = unix.EOPNOTSUPP
 	}

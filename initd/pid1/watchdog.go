@@ -86,6 +86,29 @@ func (d *dog) close() error {
 	return err
 }
 
+// leaveTimeouts are what a watchdog that cannot be stopped is asked for at the
+// hand-over, in seconds, the longest first: whoever feeds it next has to come
+// within. Drivers refuse what they cannot count.
+var leaveTimeouts = [...]int{600, 300, 180, 120}
+
+// leave disarms for the next init, whose own business the watchdog is from
+// then on. One that cannot be stopped (nowayout) goes on with a long timeout,
+// and the orchestrator beside that init feeds it.
+func (d *dog) leave(m *machine) {
+	if d.file == nil {
+		return
+	}
+	for _, s := range leaveTimeouts {
+		if unix.IoctlSetPointerInt(int(d.file.Fd()), unix.WDIOC_SETTIMEOUT, s) == nil {
+			break
+		}
+	}
+	d.feed()
+	if err := d.close(); err != nil {
+		m.note("close the watchdog: " + err.Error())
+	}
+}
+
 // due feeds, if whoever has to be alive is.
 func (d *dog) due(m *machine, now time.Time) {
 	if d.file == nil || d.at.After(now) {

@@ -103,3 +103,40 @@ func TestTheWatchdogResetsAFailureThatNobodySees(t *testing.T) {
 	}
 	unbroken(t, m)
 }
+
+// The machine is handed over to the init of another root. The first try fails, since that root lacks a folder: everything
+// is where it was, and the next orchestrator hears why. The second one succeeds: nothing is left of the old root, its
+// secrets are overwritten (a process that has them open reads zeros), another file system below it is untouched, an
+// orchestrator lives on without a socket, and the watchdog does not bite.
+func TestInitSwitchesRoot(t *testing.T) {
+	m := pid1Machine(t, "switchroot", []vm.Option{vm.Watchdog()}, "i6300esb").Start()
+	note := m.WaitEvent("init says what the first root lacks", vm.Is("note"), vm.Guard)
+	if text := note.Field("text"); !strings.Contains(text, "move /sys to /bad/sys: no such file or directory") {
+		t.Errorf("init says %q", text)
+	}
+	if note.Field("secret") != "true" || note.Field("stat") != "init" {
+		t.Errorf("after the failed hand-over not everything is where it was: %s", note)
+	}
+	m.WaitEvent("the orchestrator lives on, without a socket", vm.Is("adopted", "argv", "@initd boot --adopt", "socket", "false"), vm.Guard)
+	init := m.WaitEvent("the new init runs", vm.Is("newinit"), vm.Guard)
+	for member, want := range map[string]string{
+		"pid": "1", "argv": "/sbin/init", "root": "dev proc run sbin sys",
+		"cgroup": "populated 1\nfrozen 0", "descriptors": "/dev/console /dev/console /dev/console",
+	} {
+		if got := init.Field(member); got != want {
+			t.Errorf("the new init's %s: got %q, want %q", member, got, want)
+		}
+	}
+	if limit := init.Field("limit"); !strings.HasSuffix(limit, " 4096 files") { // the soft one is Go's own
+		t.Errorf("the new init's %s, want a hard limit of 4096", limit)
+	}
+	kept := m.WaitEvent("what the old root's process sees", vm.Is("kept"), vm.Guard)
+	if kept.Field("zeros") != "2" || kept.Field("other") != "stays" || kept.Field("left") != "bad other" {
+		t.Errorf("the old root: %s, want its two secrets zero, the other file system untouched and nothing but mount points left", kept)
+	}
+	m.WaitEvent("the machine outlives the watchdog's timeout", vm.Is("alive", "watchdog", "inactive"), vm.Guard)
+	if end := m.Exited(vm.Guard); end.Reason != "guest-shutdown" {
+		t.Errorf("it ended by %s, want a power-off", end)
+	}
+	unbroken(t, m)
+}

@@ -160,6 +160,13 @@ func (c *Client) Restart(ctx context.Context, path string) error {
 	return err
 }
 
+// SwitchRoot lets init hand the machine over to the init of another root as
+// soon as this process has exited, which it is to do within 30 s.
+func (c *Client) SwitchRoot(ctx context.Context, q wire.SwitchRoot) error {
+	_, err := c.ask(ctx, "switch to the root", q.Root, &q)
+	return err
+}
+
 // one wraps the first descriptor, and closes any other.
 func one(fds []int, name string) *os.File {
 	if len(fds) == 0 {

@@ -138,6 +138,34 @@ func (*Restart) Op() Op          { return OpRestart }
 func (m *Restart) put(w *writer) { w.name(m.Path, MaxPath) }
 func (m *Restart) get(r *reader) { m.Path = r.name(MaxPath) }
 
+// SwitchRoot announces that the orchestrator exits and that another init, below
+// the mount point Root, is to be PID 1 then. It is refused with EBUSY while
+// services run: they would be nobody's. Where the hand-over fails, init starts
+// the next orchestrator as after Restart, and an EventNote says why.
+type SwitchRoot struct {
+	Root string // "/sysroot"
+	Init string // as the new root sees it: "/sbin/init"
+	// Adopt: [AdoptPath] is started in the new root before Init is executed,
+	// as "@initd boot --adopt", without a socket.
+	Adopt bool
+}
+
+// AdoptPath is where the orchestrator leaves its own image for its successor
+// in the new root; /run goes along.
+const AdoptPath = "/run/initd/bin/initd"
+
+// Op returns OpSwitchRoot.
+func (*SwitchRoot) Op() Op { return OpSwitchRoot }
+func (m *SwitchRoot) put(w *writer) {
+	w.name(m.Root, MaxPath)
+	w.name(m.Init, MaxPath)
+	w.bool(m.Adopt)
+}
+
+func (m *SwitchRoot) get(r *reader) {
+	m.Root, m.Init, m.Adopt = r.name(MaxPath), r.name(MaxPath), r.bool()
+}
+
 // EventKind says what happened.
 type EventKind uint32
 

@@ -75,6 +75,8 @@ const (
 	OpReboot    Op = 19 // to init
 	OpRestart   Op = 20 // to init
 	OpEvent     Op = 21 // from init
+	// OpSwitchRoot hands the machine over to another init; to init.
+	OpSwitchRoot Op = 22
 )
 
 // Message is the body of a record.
@@ -201,6 +203,8 @@ func New(op Op) Message {
 		return &Restart{}
 	case OpEvent:
 		return &Event{}
+	case OpSwitchRoot:
+		return &SwitchRoot{}
 	}
 	return &Unknown{Code: op}
 }

@@ -41,6 +41,7 @@ func samples() []Record {
 		{1, 19, &Reboot{Kind: KindKExec}},
 		{1, 20, &Restart{Path: "/run/initd/bin/initd"}},
 		{1, 3, &Event{Kind: EventAsked, Value: uint64(KindReboot), Text: "ctrl-alt-del"}},
+		{1, 21, &SwitchRoot{Root: "/sysroot", Init: "/sbin/init", Adopt: true}},
 	}
 }
 
@@ -91,7 +92,7 @@ func TestEveryRecordKeepsItsBytes(t *testing.T) {
 			t.Errorf("%s: decoded differently (-want +got):\n%s", opName(want.Message), diff)
 		}
 	}
-	for op := OpHello; op <= OpEvent; op++ {
+	for op := OpHello; op <= OpSwitchRoot; op++ {
 		if !seen[op] {
 			t.Errorf("operation %d has no sample, so no golden", op)
 		}
@@ -99,8 +100,8 @@ func TestEveryRecordKeepsItsBytes(t *testing.T) {
 			t.Errorf("New(%d) is a message of operation %d", op, New(op).Op())
 		}
 	}
-	if _, ok := New(OpEvent + 1).(*Unknown); !ok {
-		t.Errorf("operation %d has a message but is missing in this test", OpEvent+1)
+	if _, ok := New(OpSwitchRoot + 1).(*Unknown); !ok {
+		t.Errorf("operation %d has a message but is missing in this test", OpSwitchRoot+1)
 	}
 }
 

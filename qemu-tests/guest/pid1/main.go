@@ -28,6 +28,12 @@ const self = "/usr/bin/initd"
 const guard = 10 * time.Minute
 
 func main() {
+	switch {
+	case os.Args[0] == "/sbin/init":
+		os.Exit(status(newInit()))
+	case os.Args[0] == "@initd":
+		os.Exit(status(adopted()))
+	}
 	if len(os.Args) > 1 && os.Args[1] != "boot" {
 		os.Exit(service(os.Args[1], os.Args[2:]))
 	}
@@ -60,6 +66,15 @@ func main() {
 	<-ctx.Done() // init ends this process
 }
 
+// status is the exit status for err, which is shown.
+func status(err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pid1:", err)
+		return 1
+	}
+	return 0
+}
+
 // story is one orchestrator's view.
 type story struct {
 	ctx  context.Context
@@ -87,6 +102,8 @@ func (s *story) play(name string) error {
 		return s.frozen()
 	case "watchdog":
 		return s.watchdog()
+	case "switchroot":
+		return s.switchroot()
 	}
 	return fmt.Errorf("no story %q", name)
 }
@@ -262,6 +279,8 @@ func service(role string, args []string) int {
 		return 0
 	case "exit":
 		return 0
+	case "keep":
+		return status(keep())
 	}
 	return 70
 }
