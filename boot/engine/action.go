@@ -30,6 +30,7 @@ type Progress struct {
 	Text    string // what it does: "fsck.ext4: 40 %"
 	Object  string // the object concerned, once known
 	Server  string // the server concerned, once known
+	Note    string // what stays in the report whatever comes after: "opened by the second copy of its header"
 }
 
 // Action does the work of one kind of unit. All methods are called outside

@@ -144,7 +144,14 @@ func (t *task) progress(p Progress) {
 	defer t.mu.Unlock()
 	now := t.r.cfg.Clock()
 	old := t.last
-	if t.ended || p == old {
+	if t.ended {
+		return
+	}
+	if p.Note != "" {
+		_ = t.r.e.queue.put(input{event: report.Event{Kind: report.Notice, Text: t.event.Unit + ": " + p.Note}})
+		p.Note = ""
+	}
+	if p == old {
 		return
 	}
 	if p.Waiting == old.Waiting && p.Object == old.Object && p.Server == old.Server && t.at > 0 && now-t.at < progressEvery {

@@ -151,6 +151,17 @@ func TestFailures(t *testing.T) {
 			t.Errorf("server %q", ended.Server)
 		}
 	})
+	in(t, "what an action notes stays in the report", func(t *testing.T) {
+		g := newRig(t, u("a"))
+		g.m.unit("a").progress = []Progress{{Note: "opened by the second header"}, {Text: "working"}}
+		g.run()
+		defer g.end()
+		g.wants(map[string]report.State{"a": report.Done})
+		notices := g.log.find(report.Notice, "")
+		if len(notices) != 1 || notices[0].Text != "a: opened by the second header" {
+			t.Errorf("got %+v", notices)
+		}
+	})
 	in(t, "an action with a bug fails its unit and nothing else", func(t *testing.T) {
 		g := newRig(t, u("a"), u("b"))
 		g.cfg.Actions["panics"] = panics{}

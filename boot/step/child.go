@@ -65,9 +65,10 @@ type ChildInput struct {
 	Files  []*os.File
 	// Tell sends a message to the orchestrator.
 	Tell func(ChildProgress)
-	// Sub runs another function in a process of its own, below this one and
-	// with its credentials and session keyring.
-	Sub func(ctx context.Context, fn string, params any, files []*os.File) (json.RawMessage, error)
+	// Sub starts another function in a process of its own, below this one and
+	// with the credentials and session keyring of the calling thread, for the
+	// same unit. wait, which must be called, returns its result.
+	Sub func(ctx context.Context, c Call) (wait func() (json.RawMessage, error), err error)
 }
 
 // ChildError carries an error from a child to the engine with what the

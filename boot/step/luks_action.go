@@ -58,6 +58,13 @@ type openParams struct {
 	ReadOnly bool   `json:"readOnly,omitempty"`
 }
 
+func (p openParams) headerDevice() string {
+	if p.Header != "" {
+		return p.Header
+	}
+	return p.Device
+}
+
 // opened is what is told of a volume that was opened.
 type opened struct {
 	Slot      int    `json:"slot"`
@@ -132,7 +139,7 @@ func (a *luksAction) key(ctx context.Context, u *plan.Unit, s luksSpec, progress
 	if s.Prompt == "" {
 		return nil, &ChildError{
 			CodeText: "KEY-GONE", Message: fmt.Sprintf("unlock %s: its key is not here any more", s.Name),
-			HintText: "initd keys unlock " + s.Name, ObjectText: s.Name,
+			HintText: "give it by hand, or retry key/" + s.Name, NextText: "initd keys unlock " + s.Name, ObjectText: s.Name,
 		}
 	}
 	progress(i, engine.Progress{Waiting: "another answer at the console, or: initd keys unlock " + s.Name})
@@ -162,6 +169,9 @@ func (a *luksAction) open(ctx context.Context, us []*plan.Unit, which []int, par
 				c.Final = false // the next attempt asks again
 			}
 		}
+		if c != nil {
+			c.NextText = nextOf(c, name)
+		}
 		if wrong {
 			c.HintText = "initd keys unlock " + name + " takes another key"
 		}
@@ -169,13 +179,19 @@ func (a *luksAction) open(ctx context.Context, us []*plan.Unit, which []int, par
 	}
 	_, err := a.deps.Children.Run(ctx, Call{Func: "luks-open", Unit: us[which[0]].ID, Params: params, Files: files, Progress: func(m ChildProgress) {
 		switch {
-		case m.Index < 0 || m.Index >= len(params) || !m.Done:
+		case m.Index < 0 || m.Index >= len(params):
+		case m.Progress != nil:
+			progress(which[m.Index], engine.Progress{Text: m.Progress.Text, Object: params[m.Index].Device})
+		case !m.Done:
 		case m.Error != nil:
 			finish(m.Index, m.Error)
 		default:
 			var o opened
 			if json.Unmarshal(m.Result, &o) == nil && o.Secondary {
-				progress(which[m.Index], engine.Progress{Text: "opened by the second copy of its header: repair the first (cryptsetup repair)"})
+				progress(which[m.Index], engine.Progress{
+					Object: params[m.Index].Device,
+					Note:   "opened by the second copy of its header, the first is damaged: cryptsetup repair " + params[m.Index].headerDevice(),
+				})
 			}
 			finish(m.Index, nil)
 		}
@@ -186,4 +202,17 @@ func (a *luksAction) open(ctx context.Context, us []*plan.Unit, which []int, par
 	for n := range params {
 		finish(n, err)
 	}
+}
+
+// nextOf is the command that helps a volume that was not opened; empty: to
+// try again, which the report says by itself.
+func nextOf(c *ChildError, name string) string {
+	switch {
+	case c.CodeText == (&luks.NoMatchingKeyError{}).Code():
+		return "initd keys unlock " + name
+	case c.Final, // nothing that can be done here mends a header
+		c.CodeText == (&luks.TooCostlyError{}).Code(), c.CodeText == (&luks.CrashedError{}).Code():
+		return "initd skip " + plan.ClassLUKS + "/" + name
+	}
+	return ""
 }

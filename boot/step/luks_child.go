@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"initd/boot/engine"
 	"initd/hw/block/media"
 	"initd/hw/luks"
 )
@@ -37,29 +38,35 @@ func openVolumes(ctx context.Context, in *ChildInput) (any, error) {
 	if len(volumes) == 0 {
 		return nil, nil
 	}
-	outcomes, err := luks.OpenBatch(ctx, volumes, 0, func(ctx context.Context, files []*os.File, p luks.DeriveParams) ([]luks.Result, error) {
-		raw, err := in.Sub(ctx, "luks-derive", p, files)
-		if err != nil {
-			return nil, err
-		}
-		var results []luks.Result
-		return results, json.Unmarshal(raw, &results)
+	_, err := luks.OpenBatch(ctx, volumes, luks.Batch{
+		Derive: func(ctx context.Context, files []*os.File, p luks.DeriveParams, tell func(luks.Told)) (func() error, error) {
+			wait, err := in.Sub(ctx, Call{Func: "luks-derive", Params: p, Files: files, Progress: func(m ChildProgress) {
+				var t luks.Told
+				if json.Unmarshal(m.Result, &t) == nil {
+					tell(t)
+				}
+			}})
+			if err != nil {
+				return nil, err
+			}
+			return func() error { _, err := wait(); return err }, nil
+		},
+		Doing: func(i int, what string) {
+			in.Tell(ChildProgress{Index: which[i], Progress: &engine.Progress{Text: what}})
+		},
+		Opened: func(i int, o luks.Outcome) {
+			if o.Err != nil {
+				fail(which[i], o.Err)
+				return
+			}
+			raw, err := json.Marshal(opened{Slot: o.Params.Slot, Cipher: o.Params.Cipher, Secondary: o.Params.Secondary})
+			if err != nil {
+				panic(err) // plain data
+			}
+			in.Tell(ChildProgress{Index: which[i], Done: true, Result: raw})
+		},
 	})
-	if err != nil {
-		return nil, err
-	}
-	for n, o := range outcomes {
-		if o.Err != nil {
-			fail(which[n], o.Err)
-			continue
-		}
-		raw, err := json.Marshal(opened{Slot: o.Params.Slot, Cipher: o.Params.Cipher, Secondary: o.Params.Secondary})
-		if err != nil {
-			return nil, err
-		}
-		in.Tell(ChildProgress{Index: which[n], Done: true, Result: raw})
-	}
-	return nil, nil
+	return nil, err
 }
 
 // deriveKeys is the child luks-derive: from Confine on it can open nothing,
@@ -75,7 +82,14 @@ func deriveKeys(ctx context.Context, in *ChildInput) (any, error) {
 	if err := luks.Confine(); err != nil {
 		return nil, err
 	}
-	return luks.Derive(ctx, p, in.Files, luks.DeriveOptions{Keyring: luks.SessionKeyring{}, Foreign: signature}), nil
+	luks.Derive(ctx, p, in.Files, luks.DeriveOptions{Keyring: luks.SessionKeyring{}, Foreign: signature}, func(t luks.Told) {
+		raw, err := json.Marshal(t)
+		if err != nil {
+			panic(err) // plain data
+		}
+		in.Tell(ChildProgress{Result: raw})
+	})
+	return nil, nil
 }
 
 // openPlain is the child luks-plain, for ephemeral keys.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/anatol/devmapper.go"
+	"golang.org/x/sys/unix"
 
 	"initd/hw/dm"
 )
@@ -70,6 +71,10 @@ func (a Activation) activate(ctx context.Context) error {
 		SectorSize:    p.SectorSize,
 	}
 	err := dm.Load(a.Name, a.ReadOnly, table)
+	// crypt_ctr of drivers/md/dm-crypt.c: no such cipher, or not with a key of that size
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
+		err = fmt.Errorf("%w (%w)", unsupported("cipher %s with a key of %d bits: the kernel refuses it", p.Cipher, p.KeySize*8), err)
+	}
 	if err == nil {
 		err = dm.Resume(ctx, a.Name)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -41,26 +42,42 @@ func (e *OpenError) Error() string  { return fmt.Sprintf("unlock %s (%s): %v", e
 func (e *OpenError) Unwrap() error  { return e.Err }
 func (e *OpenError) Object() string { return e.Device }
 
-// Deriver runs Derive in a process of its own, with these files and no others but its standard streams, and returns
-// what it returned. The process must be forked from the calling thread (os/exec does), which has the session keyring.
-// An error means that there is no result: the process crashed, was killed, or could not be started.
-type Deriver func(ctx context.Context, files []*os.File, p DeriveParams) ([]Result, error)
+// Deriver starts Derive in a process of its own, with these files and no others but its standard streams, before it
+// returns; the process must be forked from the calling thread (os/exec does), which has the session keyring. What Derive
+// tells comes through tell, from any goroutine, until wait returns. An error of wait means that the process crashed, was
+// killed, or that ctx ended.
+type Deriver func(ctx context.Context, files []*os.File, p DeriveParams, tell func(Told)) (wait func() error, err error)
 
-// OpenBatch opens volumes and returns one outcome for each, in order. memoryKiB is what argon2 may take; 0 means
-// AvailableMemory. It holds no key at any time. It needs CAP_SYS_ADMIN and blocks as long as derive and the devices do:
-// run it in a process that may be abandoned.
-func OpenBatch(ctx context.Context, volumes []Volume, memoryKiB uint64, derive Deriver) ([]Outcome, error) {
-	if memoryKiB == 0 {
+// Batch is how volumes are opened.
+type Batch struct {
+	Derive    Deriver
+	MemoryKiB uint64 // what argon2 may take; 0 means AvailableMemory
+	// Opened, if set, hears what became of the volume at a position as soon as that is known; Doing hears what is being
+	// done for it. Both are called by one goroutine, and nothing goes on meanwhile.
+	Opened func(i int, o Outcome)
+	Doing  func(i int, what string)
+}
+
+// OpenBatch opens volumes, each as soon as its key is derived, and returns one outcome for each, in order. A volume that
+// crashes derive costs the others a second attempt, one by one, and nothing else; one whose header asks for endless work
+// ends with ctx, alone (UnfinishedError). OpenBatch holds no key at any time. It needs CAP_SYS_ADMIN and blocks as long
+// as the devices do: run it in a process that may be abandoned.
+func OpenBatch(ctx context.Context, volumes []Volume, o Batch) ([]Outcome, error) {
+	return openBatch(ctx, volumes, o, firstLimit)
+}
+
+func openBatch(ctx context.Context, volumes []Volume, o Batch, limit time.Duration) ([]Outcome, error) {
+	if o.MemoryKiB == 0 {
 		root, err := sysfs.Open("/")
 		if err != nil {
 			return nil, err
 		}
 		defer root.Close()
-		if memoryKiB, err = AvailableMemory(root); err != nil {
+		if o.MemoryKiB, err = AvailableMemory(root); err != nil {
 			return nil, err
 		}
 	}
-	b := batch{volumes: volumes, outcomes: make([]Outcome, len(volumes)), memoryKiB: memoryKiB, derive: derive}
+	b := &batch{Batch: o, volumes: volumes, outcomes: make([]Outcome, len(volumes)), doing: make([]doing, len(volumes))}
 	done := make(chan error)
 	go func() {
 		// Never unlocked: the thread ends with this goroutine, and with it its session keyring.
@@ -69,29 +86,76 @@ func OpenBatch(ctx context.Context, volumes []Volume, memoryKiB uint64, derive D
 			done <- err
 			return
 		}
-		all := make([]int, len(volumes))
-		for i := range all {
-			all[i] = i
-		}
-		b.run(ctx, all)
+		b.run(ctx, limit)
 		done <- leaveSession()
 	}()
 	return b.outcomes, <-done
 }
 
 type batch struct {
-	volumes   []Volume
-	outcomes  []Outcome
-	memoryKiB uint64
-	derive    Deriver
+	Batch
+	volumes  []Volume
+	outcomes []Outcome
+	doing    []doing
 }
 
-// run derives and activates the volumes at these positions. If derive fails as a whole, one of them is to blame: each
-// gets a derive of its own then.
-func (b *batch) run(ctx context.Context, which []int) {
+// doing is what was last begun for a volume.
+type doing struct {
+	what  string
+	since time.Time
+}
+
+// run opens all volumes by one derive. If that dies, one of those that it had not answered is to blame: each gets a
+// derive of its own then, for so long at first, so that one that never ends does not keep the next from its turn.
+func (b *batch) run(ctx context.Context, limit time.Duration) {
+	start := time.Now()
+	left := make([]int, len(b.volumes))
+	for i := range left {
+		left[i] = i
+	}
+	left, err := b.pass(ctx, left)
+	if len(b.volumes) == 1 && len(left) == 1 && ctx.Err() == nil {
+		b.fail(left[0], &CrashedError{err})
+		return
+	}
+	for ; len(left) > 0 && ctx.Err() == nil; limit *= 2 {
+		left = b.oneByOne(ctx, left, limit)
+	}
+	for _, i := range left {
+		e := &UnfinishedError{Doing: b.doing[i].what, Err: context.Cause(ctx)}
+		if e.Doing != "" {
+			e.Long = b.doing[i].since.Sub(start) < time.Since(b.doing[i].since)
+		}
+		b.fail(i, e)
+	}
+}
+
+// firstLimit is what a volume by itself may take before the next one has its turn.
+const firstLimit = 5 * time.Second
+
+// oneByOne returns those that had no answer within the limit.
+func (b *batch) oneByOne(ctx context.Context, which []int, limit time.Duration) (left []int) {
+	for _, i := range which {
+		within, cancel := context.WithTimeout(ctx, limit)
+		none, err := b.pass(within, []int{i})
+		late := within.Err() != nil
+		cancel()
+		switch {
+		case len(none) == 0:
+		case late:
+			left = append(left, i)
+		default:
+			b.fail(i, &CrashedError{err})
+		}
+	}
+	return left
+}
+
+// pass runs one derive for the volumes at these positions and activates what it answers. It returns those without an
+// answer, and why there is none.
+func (b *batch) pass(ctx context.Context, which []int) (left []int, err error) {
 	var files []*os.File
-	p := DeriveParams{MemoryKiB: b.memoryKiB}
-	var asked []int
+	p := DeriveParams{MemoryKiB: b.MemoryKiB}
 	for _, i := range which {
 		v, err := describeVolume(b.volumes[i], &files)
 		if err != nil {
@@ -99,36 +163,62 @@ func (b *batch) run(ctx context.Context, which []int) {
 			continue
 		}
 		p.Volumes = append(p.Volumes, v)
-		asked = append(asked, i)
+		left = append(left, i)
 	}
-	if len(asked) == 0 {
-		return
+	if len(left) == 0 {
+		return nil, nil
 	}
-	results, err := b.derive(ctx, files, p)
-	if err == nil && len(results) != len(asked) {
-		err = fmt.Errorf("%d results for %s", len(results), count(len(asked), "volume"))
+	asked := left
+	answered := make([]bool, len(asked))
+	told, over := make(chan Told), make(chan struct{})
+	defer close(over)
+	wait, err := b.Derive(ctx, files, p, func(t Told) {
+		select {
+		case told <- t:
+		case <-over: // a derive that was given up goes on telling
+		}
+	})
+	if err != nil {
+		return left, err
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- wait() }()
+	for {
+		select {
+		case t := <-told:
+			if t.Volume < 0 || t.Volume >= len(asked) || answered[t.Volume] {
+				continue // derive may have been taken over
+			}
+			answered[t.Volume] = t.Result != nil
+			b.heard(ctx, asked[t.Volume], t)
+		case err := <-ended:
+			left = nil
+			for n, i := range asked {
+				if !answered[n] {
+					left = append(left, i)
+				}
+			}
+			if err == nil {
+				err = errors.New("it ended without a result")
+			}
+			return left, err
+		}
+	}
+}
+
+func (b *batch) heard(ctx context.Context, i int, t Told) {
 	switch {
-	case err != nil && len(asked) > 1 && ctx.Err() == nil:
-		for _, i := range asked {
-			b.run(ctx, []int{i})
+	case t.Result == nil:
+		b.doing[i] = doing{t.Doing, time.Now()}
+		if b.Doing != nil {
+			b.Doing(i, t.Doing)
 		}
-		return
-	case err != nil:
-		for _, i := range asked {
-			b.fail(i, &CrashedError{err})
-		}
-		return
-	}
-	for n, result := range results {
-		switch i := asked[n]; {
-		case result.Params != nil:
-			b.activate(ctx, i, *result.Params)
-		case result.Failure != nil:
-			b.fail(i, result.Failure.Err())
-		default:
-			b.fail(i, &CrashedError{errors.New("it gave neither a result nor an error")})
-		}
+	case t.Result.Params != nil:
+		b.activate(ctx, i, *t.Result.Params)
+	case t.Result.Failure != nil:
+		b.fail(i, t.Result.Failure.Err())
+	default:
+		b.fail(i, &CrashedError{errors.New("it gave neither a result nor an error")})
 	}
 }
 
@@ -145,12 +235,19 @@ func (b *batch) activate(ctx context.Context, i int, p Params) {
 		b.fail(i, err)
 		return
 	}
-	b.outcomes[i].Params = p
+	b.end(i, Outcome{Params: p})
 }
 
 func (b *batch) fail(i int, err error) {
 	v := b.volumes[i]
-	b.outcomes[i].Err = &OpenError{v.Name, v.Data.Name(), err}
+	b.end(i, Outcome{Err: &OpenError{v.Name, v.Data.Name(), err}})
+}
+
+func (b *batch) end(i int, o Outcome) {
+	b.outcomes[i] = o
+	if b.Opened != nil {
+		b.Opened(i, o)
+	}
 }
 
 // check trusts derive no more than a header: it may have been taken over by one. A word that is two would rewrite the

@@ -6,13 +6,18 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// regular are volumes on files: everything but the mapping can be done with them, which is refused for what they are.
+// These volumes are on files: everything but the mapping can be done with them, which is refused for what they are.
+const opened1 = "is no block device"
+
+// regular are volumes on copies of one image.
 func regular(t *testing.T, names ...string) []Volume {
 	t.Helper()
 	img := format(t, "--type luks2 "+cheap)
@@ -24,34 +29,127 @@ func regular(t *testing.T, names ...string) []Volume {
 	return volumes
 }
 
-func TestABatchWhoseDeriveCrashesIsTriedOneByOne(t *testing.T) {
-	volumes := regular(t, "one", crashes, "two")
-	var asked []string
-	derive := func(ctx context.Context, files []*os.File, p DeriveParams) ([]Result, error) {
+// absurd asks for more work than can ever be done.
+func absurd(t *testing.T, name string) Volume {
+	t.Helper()
+	img := format(t, "--type luks2 "+cheap)
+	img.edit(t, `"iterations":1000,"salt"`, `"iterations":2147483647,"salt"`)
+	return Volume{Name: name, Data: img.open(t), Keys: sealed(t, first)}
+}
+
+// run is what was asked of derive, and what was told of each volume, in order.
+type run struct {
+	asked, ended []string
+	doing        map[string][]string
+	outcomes     map[string]Outcome
+}
+
+// openRegular opens volumes until as many have ended as are not named in never, and then ends it.
+func openRegular(t *testing.T, limit time.Duration, never []string, volumes ...Volume) run {
+	t.Helper()
+	r := run{doing: map[string][]string{}, outcomes: map[string]Outcome{}}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	derive := func(ctx context.Context, files []*os.File, p DeriveParams, tell func(Told)) (func() error, error) {
 		var names []string
 		for _, v := range p.Volumes {
 			names = append(names, v.Name)
 		}
-		asked = append(asked, strings.Join(names, "+"))
-		return deriver(ctx, files, p)
+		r.asked = append(r.asked, strings.Join(names, "+"))
+		return deriver(ctx, files, p, tell)
 	}
-	outcomes, err := OpenBatch(t.Context(), volumes, 1<<20, derive)
+	outcomes, err := openBatch(ctx, volumes, Batch{
+		Derive: derive, MemoryKiB: 1 << 20,
+		Doing: func(i int, what string) { r.doing[volumes[i].Name] = append(r.doing[volumes[i].Name], what) },
+		Opened: func(i int, o Outcome) {
+			r.ended = append(r.ended, volumes[i].Name)
+			if len(r.ended) == len(volumes)-len(never) {
+				cancel(errOver)
+			}
+		},
+	}, limit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"one+crashes+two", "one", "crashes", "two"}, asked); diff != "" {
+	for i, o := range outcomes {
+		r.outcomes[volumes[i].Name] = o
+	}
+	return r
+}
+
+var errOver = errors.New("the deadline is over")
+
+// through fails unless the volumes were opened, up to the mapping.
+func (r run) through(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if err := r.outcomes[name].Err; err == nil || !strings.Contains(err.Error(), "unlock "+name+" (") || !strings.Contains(err.Error(), opened1) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func (r run) crashed(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		crashed, ok := errors.AsType[*CrashedError](r.outcomes[name].Err)
+		if !ok || !strings.Contains(crashed.Error(), "exit status 2") {
+			t.Errorf("%s: got %v", name, r.outcomes[name].Err)
+		}
+	}
+}
+
+func (r run) unfinished(t *testing.T, name, doing string) {
+	t.Helper()
+	e, ok := errors.AsType[*UnfinishedError](r.outcomes[name].Err)
+	if !ok || e.Doing != doing || !errors.Is(e, errOver) {
+		t.Errorf("%s: got %v, want %s", name, r.outcomes[name].Err, doing)
+	}
+}
+
+func TestABatchWhoseDeriveCrashesIsTriedOneByOne(t *testing.T) {
+	r := openRegular(t, firstLimit, nil, regular(t, "one", crashes, "two")...)
+	r.through(t, "one", "two")
+	r.crashed(t, crashes)
+	if r.asked[0] != "one+"+crashes+"+two" || !slices.Contains(r.asked, crashes) || strings.Contains(strings.Join(r.asked[1:], " "), "+") {
+		t.Errorf("asked for %q", r.asked)
+	}
+}
+
+func TestWhatWasToldBeforeACrashCounts(t *testing.T) {
+	r := openRegular(t, firstLimit, nil, regular(t, "one", crashesLast, "two")...)
+	r.through(t, "one", "two")
+	r.crashed(t, crashesLast)
+	if diff := cmp.Diff([]string{"one+" + crashesLast + "+two", crashesLast}, r.asked); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	for i, outcome := range outcomes {
-		crashed, ok := errors.AsType[*CrashedError](outcome.Err)
-		if ok != (volumes[i].Name == crashes) {
-			t.Errorf("%s: %v", volumes[i].Name, outcome.Err)
-		}
-		if ok && !strings.Contains(crashed.Error(), "exit status 2") {
-			t.Errorf("got %v", crashed)
-		}
-		if !ok && !strings.Contains(outcome.Err.Error(), "unlock "+volumes[i].Name+" (") || !ok && !strings.Contains(outcome.Err.Error(), "is no block device") {
-			t.Errorf("got %v", outcome.Err)
+	if len(r.ended) != 3 || r.ended[2] != crashesLast {
+		t.Errorf("ended: %q", r.ended)
+	}
+}
+
+func TestEndlessWorkOfOneVolumeEndsWithTheDeadlineAndIsNamed(t *testing.T) {
+	// two of each, because there are two processors
+	volumes := append([]Volume{absurd(t, "absurd1"), absurd(t, "absurd2")}, regular(t, loops, "one", "two", "three", "four")...)
+	r := openRegular(t, firstLimit, []string{"absurd1", "absurd2", loops}, volumes...)
+	r.through(t, "one", "two", "three", "four")
+	r.unfinished(t, loops, "reading the header")
+	for _, name := range []string{"absurd1", "absurd2"} {
+		e, ok := errors.AsType[*UnfinishedError](r.outcomes[name].Err)
+		if !ok || e.Doing != "slot 0: pbkdf2 of 2147483647 iterations" && e.Doing != "reading the header" {
+			t.Errorf("%s: got %v", name, r.outcomes[name].Err)
 		}
 	}
+	if len(r.asked) != 1 {
+		t.Errorf("asked for %q", r.asked)
+	}
+}
+
+func TestACrashAndEndlessWorkInOneBatchAreTheirOwnVolumesTrouble(t *testing.T) {
+	volumes := append([]Volume{absurd(t, "absurd")}, regular(t, loops, crashes, "one", "two", "three", "four", "five")...)
+	r := openRegular(t, time.Second, []string{"absurd", loops}, volumes...)
+	r.through(t, "one", "two", "three", "four", "five")
+	r.crashed(t, crashes)
+	r.unfinished(t, loops, "reading the header")
+	r.unfinished(t, "absurd", "slot 0: pbkdf2 of 2147483647 iterations")
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"initd/hw/secret"
 )
@@ -75,48 +75,64 @@ type DeriveOptions struct {
 	Foreign func(io.ReaderAt) (string, error)
 }
 
-// Derive opens each volume's header and puts its volume key into the keyring. Results are in the order of the volumes,
-// one for each. It runs as many at once as there are processors and as MemoryKiB admits; it cannot be interrupted
-// within a slot, so that a deadline ends the process. Call Confine before.
-func Derive(ctx context.Context, p DeriveParams, files []*os.File, o DeriveOptions) []Result {
-	results := make([]Result, len(p.Volumes))
-	admit := newMemory(p.MemoryKiB)
-	next := make(chan int)
-	var workers sync.WaitGroup
-	for range min(len(p.Volumes), runtime.GOMAXPROCS(0)) {
-		workers.Go(func() {
-			for i := range next {
-				params, err := deriveOne(ctx, p.Volumes[i], files, o, admit)
-				if err != nil {
-					results[i].Failure = failureOf(err)
-				} else {
-					results[i].Params = &params
-				}
+// Told is one thing that derive says about the volume at a position in its parameters: what it begins, or, last, what
+// became of it.
+type Told struct {
+	Volume int     `json:"volume"`
+	Doing  string  `json:"doing,omitempty"` // "slot 0: argon2id of 64 MiB, 4 passes"
+	Result *Result `json:"result,omitempty"`
+}
+
+const (
+	// patience is how long others wait for a header to be read, or for a processor that one volume occupies. A header may
+	// ask for work that never ends, and nothing can interrupt it.
+	patience = time.Second
+	// readers bounds the headers that are read at once: each takes a few times its size, which is 4 MiB at most.
+	readers = 8
+)
+
+// Derive opens each volume's header and puts its volume key into the keyring. tell hears of each volume as soon as it is
+// through, from any goroutine, and in the order in which they end: those that ask for the least work first. It computes
+// for as many at once as there are processors, and one more for each that has computed for long already, as far as
+// MemoryKiB admits. Nothing can interrupt it within a slot, so that a deadline ends the process. Call Confine before.
+func Derive(ctx context.Context, p DeriveParams, files []*os.File, o DeriveOptions, tell func(Told)) {
+	d := derivation{
+		files: files, options: o, memory: newMemory(p.MemoryKiB),
+		reading: newTurns(readers, 0), computing: newTurns(runtime.GOMAXPROCS(0), len(p.Volumes)),
+	}
+	var volumes sync.WaitGroup
+	for i, v := range p.Volumes {
+		volumes.Go(func() {
+			params, err := d.volume(ctx, v, func(doing string) { tell(Told{Volume: i, Doing: doing}) })
+			if err != nil {
+				tell(Told{Volume: i, Result: &Result{Failure: failureOf(err)}})
+			} else {
+				tell(Told{Volume: i, Result: &Result{Params: &params}})
 			}
 		})
 	}
-	for i := range p.Volumes {
-		next <- i
-	}
-	close(next)
-	workers.Wait()
-	return results
+	volumes.Wait()
 }
 
-func deriveOne(ctx context.Context, v DeriveVolume, files []*os.File, o DeriveOptions, admit *memory) (Params, error) {
-	for _, n := range append([]int{v.Header}, v.Keys...) {
-		if n < 0 || n >= len(files) {
-			return Params{}, fmt.Errorf("file %d is not among the %d that were passed", n, len(files))
-		}
+// derivation is one run of Derive.
+type derivation struct {
+	files              []*os.File
+	options            DeriveOptions
+	memory             *memory
+	reading, computing *turns
+}
+
+func (d *derivation) volume(ctx context.Context, v DeriveVolume, doing func(string)) (Params, error) {
+	h, at, err := d.header(ctx, v, doing)
+	if err != nil {
+		d.computing.pass()
+		return Params{}, err
 	}
-	source := headerSource{at: files[v.Header], detached: v.Detached, dataSize: v.DataSize, foreign: o.Foreign}
-	h, err := readHeader(source)
+	leave, err := d.computing.enter(ctx, h.work())
 	if err != nil {
 		return Params{}, err
 	}
-	if v.UUID != "" && h.UUID != v.UUID {
-		return Params{}, &NotLUKSError{fmt.Sprintf("it is the volume %s, wanted is %s", h.UUID, v.UUID)}
-	}
+	defer leave()
 	keys := make([]*secret.Buffer, 0, len(v.Keys))
 	defer func() {
 		for _, key := range keys {
@@ -124,23 +140,44 @@ func deriveOne(ctx context.Context, v DeriveVolume, files []*os.File, o DeriveOp
 		}
 	}()
 	for _, n := range v.Keys {
-		key, err := secret.Open(files[n], MaxKey)
+		key, err := secret.Open(d.files[n], MaxKey)
 		if err != nil {
 			return Params{}, err
 		}
 		keys = append(keys, key)
 	}
-	found, err := h.unlock(ctx, source.at, keys, admit)
+	found, err := h.unlock(ctx, at, keys, d.memory, doing)
 	if err != nil {
 		return Params{}, err
 	}
 	defer found.volumeKey.Destroy()
 	params := h.params(found)
 	params.KeyDescription = describe(h.UUID)
-	if err := o.Keyring.Add(params.KeyDescription, found.volumeKey.Bytes()); err != nil {
+	if err := d.options.Keyring.Add(params.KeyDescription, found.volumeKey.Bytes()); err != nil {
 		return Params{}, fmt.Errorf("hand the volume key to the kernel: %w", err)
 	}
 	return params, nil
+}
+
+// header reads and checks the header of a volume, and returns where it was read.
+func (d *derivation) header(ctx context.Context, v DeriveVolume, doing func(string)) (*Header, io.ReaderAt, error) {
+	for _, n := range append([]int{v.Header}, v.Keys...) {
+		if n < 0 || n >= len(d.files) {
+			return nil, nil, fmt.Errorf("file %d is not among the %d that were passed", n, len(d.files))
+		}
+	}
+	leave, err := d.reading.enter(ctx, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer leave()
+	doing("reading the header")
+	source := headerSource{at: d.files[v.Header], detached: v.Detached, dataSize: v.DataSize, foreign: d.options.Foreign}
+	h, err := readHeader(source)
+	if err == nil && v.UUID != "" && h.UUID != v.UUID {
+		err = &NotLUKSError{fmt.Sprintf("it is the volume %s, wanted is %s", h.UUID, v.UUID)}
+	}
+	return h, source.at, err
 }
 
 func (h *Header) params(found opened) Params {
@@ -157,67 +194,4 @@ func describe(uuid string) string {
 	var nonce [8]byte
 	_, _ = rand.Read(nonce[:]) // never fails
 	return fmt.Sprintf("initd:%s-%s", uuid, hex.EncodeToString(nonce[:]))
-}
-
-// Failure is an error on its way from one process to another.
-type Failure struct {
-	Kind    string        `json:"kind"` // the Code of the error; "" for one that has no type
-	Text    string        `json:"text"`
-	NeedKiB uint64        `json:"needKiB,omitempty"`
-	HaveKiB uint64        `json:"haveKiB,omitempty"`
-	Keys    int           `json:"keys,omitempty"`
-	Slots   []SlotFailure `json:"slots,omitempty"`
-}
-
-// SlotFailure is a SlotError on its way.
-type SlotFailure struct {
-	Slot    int     `json:"slot"`
-	Key     int     `json:"key"`
-	Failure Failure `json:"failure"`
-}
-
-const wrongKey = "wrong-key"
-
-func failureOf(err error) *Failure {
-	f := &Failure{Text: err.Error()}
-	if e, ok := errors.AsType[*NoMatchingKeyError](err); ok { // first: it holds others
-		f.Kind, f.Keys = e.Code(), e.Keys
-		for _, slot := range e.Slots {
-			f.Slots = append(f.Slots, SlotFailure{slot.Slot, slot.Key, *failureOf(slot.Err)})
-		}
-	} else if e, ok := errors.AsType[*NotLUKSError](err); ok {
-		f.Kind, f.Text = e.Code(), e.Found
-	} else if e, ok := errors.AsType[*DamagedError](err); ok {
-		f.Kind, f.Text = e.Code(), e.How
-	} else if e, ok := errors.AsType[*UnsupportedError](err); ok {
-		f.Kind, f.Text = e.Code(), e.What
-	} else if e, ok := errors.AsType[*TooCostlyError](err); ok {
-		f.Kind, f.NeedKiB, f.HaveKiB = e.Code(), e.NeedKiB, e.HaveKiB
-	} else if errors.Is(err, ErrWrongKey) {
-		f.Kind = wrongKey
-	}
-	return f
-}
-
-// Err is the error again, with its type.
-func (f *Failure) Err() error {
-	switch f.Kind {
-	case (*NoMatchingKeyError)(nil).Code():
-		e := &NoMatchingKeyError{Keys: f.Keys}
-		for _, slot := range f.Slots {
-			e.Slots = append(e.Slots, &SlotError{slot.Slot, slot.Key, slot.Failure.Err()})
-		}
-		return e
-	case (*NotLUKSError)(nil).Code():
-		return &NotLUKSError{f.Text}
-	case (*DamagedError)(nil).Code():
-		return &DamagedError{f.Text}
-	case (*UnsupportedError)(nil).Code():
-		return &UnsupportedError{f.Text}
-	case (*TooCostlyError)(nil).Code():
-		return &TooCostlyError{f.NeedKiB, f.HaveKiB}
-	case wrongKey:
-		return ErrWrongKey
-	}
-	return errors.New(f.Text)
 }

@@ -116,9 +116,37 @@ func (*CrashedError) Retryable() bool { return true }
 func (*CrashedError) Hint() string {
 	return "look for its last words in the log; a crafted header may do this"
 }
+
+// UnfinishedError says that the time was over, and what was being done for the volume.
+type UnfinishedError struct {
+	Doing string // "" if it was not its turn yet
+	// Long says that most of the time had gone to this volume already: another attempt would end the same way.
+	Long bool
+	Err  error // why the time is over
+}
+
+func (e *UnfinishedError) Error() string {
+	if e.Doing == "" {
+		return "its time is over, and it was not its turn yet"
+	}
+	return "its time is over, and this was not done: " + e.Doing
+}
+func (e *UnfinishedError) Unwrap() error   { return e.Err }
+func (*UnfinishedError) Code() string      { return "LUKS-UNFINISHED" }
+func (e *UnfinishedError) Retryable() bool { return !e.Long }
+func (e *UnfinishedError) Hint() string {
+	if e.Doing == "" {
+		return "the volumes opened before it took all the time; raise its deadline:"
+	}
+	return "if the volume may take that long raise its deadline:; else make its slot cheaper with `cryptsetup luksConvertKey`"
+}
+
 func count(n int, what string) string {
-	if n == 1 {
+	switch {
+	case n == 1:
 		return "1 " + what
+	case strings.HasSuffix(what, "s"):
+		return fmt.Sprintf("%d %ses", n, what)
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }

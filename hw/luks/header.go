@@ -51,6 +51,20 @@ type slot struct {
 	err     error // why it cannot be opened here, known before any key is tried
 }
 
+// work is what all its slots together take at most, per key; see kdf.work.
+func (h *Header) work() uint64 {
+	var sum uint64
+	for _, s := range h.slots {
+		if s.err != nil {
+			continue
+		}
+		for _, more := range []uint64{s.kdf.work(s.area.keySize), stretchWork(s.digest.hash, s.digest.iterations, len(s.digest.want))} {
+			sum += min(more, math.MaxUint64-sum)
+		}
+	}
+	return sum
+}
+
 // area is where a slot's key material lies, encrypted.
 type area struct {
 	offset, size uint64 // bytes, in the header's file

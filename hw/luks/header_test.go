@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"os"
 	"strings"
 	"testing"
 )
@@ -42,6 +43,23 @@ func bothCopies(old, replacement string) func([]byte) []byte {
 			reseal(raw, at)
 		}
 		return raw
+	}
+}
+
+// edit replaces a text in the JSON of both copies of a LUKS2 header by one of any length.
+func (img image) edit(t testing.TB, old, replacement string) {
+	t.Helper()
+	file, err := os.OpenFile(img.at(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	raw := make([]byte, 32768)
+	if _, err := file.ReadAt(raw, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteAt(bothCopies(old, replacement)(raw), 0); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha3"
 	"crypto/sha512"
+	"fmt"
 	"hash"
 	"runtime/debug"
 	"unsafe"
@@ -34,6 +35,30 @@ type kdf struct {
 
 // cost is the memory that derive takes, in KiB.
 func (k kdf) cost() uint64 { return uint64(k.memoryKiB) }
+
+func (k kdf) String() string {
+	if k.kind == "pbkdf2" {
+		return fmt.Sprintf("pbkdf2 of %s", count(k.iterations, "iteration"))
+	}
+	return fmt.Sprintf("%s of %d MiB, %s", k.kind, k.memoryKiB/1024, count(int(k.time), "pass"))
+}
+
+// work is what deriving a key of size bytes takes: hashes of PBKDF2 and blocks of argon2, each about a microsecond.
+func (k kdf) work(size int) uint64 {
+	if k.kind == "pbkdf2" {
+		return stretchWork(k.hash, k.iterations, size)
+	}
+	return uint64(k.time) * uint64(k.memoryKiB) // below 2^63: see newSlot
+}
+
+func stretchWork(hashName string, iterations, size int) uint64 {
+	newHash, err := hashByName(hashName)
+	if err != nil {
+		return 0 // nothing is done for it
+	}
+	width := newHash().Size()
+	return uint64(iterations) * uint64((size+width-1)/width)
+}
 
 // derive returns size bytes, which the caller clears. It cannot be interrupted; the libraries leave copies of key and
 // result on their stacks and in the Go heap.

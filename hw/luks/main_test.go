@@ -1,6 +1,7 @@
 package luks
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"testing"
 
 	"initd/hw/secret"
@@ -41,8 +43,11 @@ func play(name string) error {
 const (
 	// firstFile is where the files of a role begin, behind its standard streams.
 	firstFile = 3
-	// crashes makes a derive that was given a volume of this name crash, as a crafted header might.
-	crashes = "crashes"
+	// A derive that reads the header of a volume of this name crashes, crashes when the others are through, or never comes
+	// back from it, as with a crafted header.
+	crashes     = "crashes"
+	crashesLast = "crashes-last"
+	loops       = "loops"
 )
 
 // playDerive is what the derive child of a real program does.
@@ -58,12 +63,28 @@ func playDerive() error {
 	if err := Confine(); err != nil {
 		return err
 	}
-	for _, v := range p.Volumes {
-		if v.Name == crashes {
+	out := json.NewEncoder(os.Stdout)
+	var mu sync.Mutex
+	var others sync.WaitGroup
+	others.Add(len(p.Volumes) - 1)
+	Derive(context.Background(), p, files, DeriveOptions{Keyring: SessionKeyring{}}, func(t Told) {
+		switch p.Volumes[t.Volume].Name {
+		case crashes:
+			panic("a header that no check foresaw")
+		case crashesLast:
+			others.Wait()
 			panic("a header that no check foresaw")
 		}
-	}
-	return json.NewEncoder(os.Stdout).Encode(Derive(context.Background(), p, files, DeriveOptions{Keyring: SessionKeyring{}}))
+		mu.Lock()
+		_ = out.Encode(t)
+		mu.Unlock()
+		if t.Result != nil {
+			others.Done()
+		}
+		for p.Volumes[t.Volume].Name == loops {
+		}
+	})
+	return nil
 }
 
 func inherited() []*os.File {
@@ -79,7 +100,7 @@ func inherited() []*os.File {
 }
 
 // deriver runs the derive role in a process of its own.
-func deriver(ctx context.Context, files []*os.File, p DeriveParams) ([]Result, error) {
+func deriver(ctx context.Context, files []*os.File, p DeriveParams, tell func(Told)) (func() error, error) {
 	stdin, err := os.CreateTemp("", "params")
 	if err != nil {
 		return nil, err
@@ -94,15 +115,28 @@ func deriver(ctx context.Context, files []*os.File, p DeriveParams) ([]Result, e
 	}
 	cmd := roleCommand(ctx, "derive", files)
 	cmd.Stdin = stdin
-	out, err := cmd.Output()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return nil, fmt.Errorf("%w: %.200s", err, exit.Stderr)
-	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	var results []Result
-	return results, json.Unmarshal(out, &results)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() error {
+		for lines := json.NewDecoder(stdout); ; {
+			var t Told
+			if lines.Decode(&t) != nil {
+				break
+			}
+			tell(t)
+		}
+		if err := cmd.Wait(); err != nil {
+			return fmt.Errorf("%w: %.200s", err, stderr.String())
+		}
+		return nil
+	}, nil
 }
 
 func roleCommand(ctx context.Context, name string, files []*os.File) *exec.Cmd {

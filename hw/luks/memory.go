@@ -58,7 +58,7 @@ func (m *memory) acquire(ctx context.Context, need uint64) (release func(), err 
 		if other == w {
 			m.waiting = append(m.waiting[:i], m.waiting[i+1:]...)
 			m.serve() // whoever stood behind it may be smaller
-			return nil, fmt.Errorf("waiting for %d MiB of memory: %w", need/1024, context.Cause(ctx))
+			return nil, &UnfinishedError{Doing: fmt.Sprintf("waiting for %d MiB of memory", need/1024), Err: context.Cause(ctx)}
 		}
 	}
 	return release, nil // it was served at the same moment

@@ -93,7 +93,7 @@ func playOpen() error {
 		}
 		volumes = append(volumes, v)
 	}
-	outcomes, err := OpenBatch(context.Background(), volumes, 0, deriver)
+	outcomes, err := OpenBatch(context.Background(), volumes, Batch{Derive: deriver})
 	if err != nil {
 		return err
 	}
@@ -493,17 +493,19 @@ func TestAKeyIsForItsSessionAlone(t *testing.T) {
 	waitFor(t, "the key to go", func() bool { return keysOfRoot(t) <= before+1 })
 }
 
-func TestACrashOfDeriveCostsOneVolume(t *testing.T) {
+func TestACrashOfDeriveCostsItsVolumeAlone(t *testing.T) {
 	var volumes []Volume
-	for _, name := range []string{"before", crashes, "after"} {
+	for _, name := range []string{"before", crashes, crashesLast, "after"} {
 		volumes = append(volumes, Volume{Name: name, Data: attach(t, format(t, "--type luks2 "+small+""+cheap).path), Keys: sealed(t, first)})
 	}
 	answers := openAll(t, volumes, nil)
-	if answers[0].Error != "" || answers[2].Error != "" || !strings.Contains(answers[1].Error, "exit status 2") {
+	if answers[0].Error != "" || answers[3].Error != "" || !strings.Contains(answers[1].Error, "exit status 2") || !strings.Contains(answers[2].Error, "exit status 2") {
 		t.Errorf("got %+v", answers)
 	}
-	if got, err := Check(crashes, ""); err != nil || got.Answer != Absent {
-		t.Errorf("got %+v, %v", got, err)
+	for _, name := range []string{crashes, crashesLast} {
+		if got, err := Check(name, ""); err != nil || got.Answer != Absent {
+			t.Errorf("got %+v, %v", got, err)
+		}
 	}
 }
 

@@ -119,7 +119,7 @@ func TestVolumesOpenAsCryptsetupMadeThem(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found, err := h.unlock(t.Context(), img.open(t), keys(t, first), newMemory(1<<20))
+			found, err := h.unlock(t.Context(), img.open(t), keys(t, first), newMemory(1<<20), func(string) {})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 
@@ -17,18 +18,21 @@ type opened struct {
 	slot, key int
 }
 
-// unlock tries keys in order, each on every slot. Slots whose costs the machine cannot bear, or of a kind that is not
+// unlock tries keys in order, each on every slot, and says what it begins. Slots whose costs the machine cannot bear, or of a kind that is not
 // known, are passed over and named in the error.
-func (h *Header) unlock(ctx context.Context, at io.ReaderAt, keys []*secret.Buffer, admit *memory) (opened, error) {
+func (h *Header) unlock(ctx context.Context, at io.ReaderAt, keys []*secret.Buffer, admit *memory, doing func(string)) (opened, error) {
 	var failures []*SlotError
 	for k, key := range keys {
 		for _, s := range h.slots {
-			if err := ctx.Err(); err != nil {
-				return opened{}, err
+			if ctx.Err() != nil {
+				return opened{}, &UnfinishedError{Doing: fmt.Sprintf("slot %d: %v", s.number, s.kdf), Err: context.Cause(ctx)}
 			}
-			volumeKey, err := s.open(ctx, at, key.Bytes(), admit)
+			volumeKey, err := s.open(ctx, at, key.Bytes(), admit, doing)
 			if err == nil {
 				return opened{volumeKey, s.number, k}, nil
+			}
+			if _, over := errors.AsType[*UnfinishedError](err); over {
+				return opened{}, err
 			}
 			failures = append(failures, &SlotError{Slot: s.number, Key: k, Err: err})
 		}
@@ -55,7 +59,7 @@ func (e *SlotError) passedOver() bool {
 }
 
 // open tries one key on one slot; ErrWrongKey if it does not fit.
-func (s slot) open(ctx context.Context, at io.ReaderAt, key []byte, admit *memory) (*secret.Buffer, error) {
+func (s slot) open(ctx context.Context, at io.ReaderAt, key []byte, admit *memory, doing func(string)) (*secret.Buffer, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
@@ -64,6 +68,7 @@ func (s slot) open(ctx context.Context, at io.ReaderAt, key []byte, admit *memor
 			return nil, err
 		}
 	}
+	doing(fmt.Sprintf("slot %d: %v", s.number, s.kdf))
 	release, err := admit.acquire(ctx, s.kdf.cost())
 	if err != nil {
 		return nil, err

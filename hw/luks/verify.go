@@ -39,7 +39,7 @@ func Verify(ctx context.Context, r VerifyRequest) (Verified, error) {
 	if err != nil {
 		return Verified{}, err
 	}
-	found, err := h.unlock(ctx, source.at, r.Keys, newMemory(r.MemoryKiB))
+	found, err := h.unlock(ctx, source.at, r.Keys, newMemory(r.MemoryKiB), func(string) {})
 	if err != nil {
 		return Verified{}, err
 	}

@@ -55,7 +55,11 @@ func functions() map[string]step.ChildFunc {
 			return nil, errors.New("still waiting for the other side")
 		},
 		"below": func(ctx context.Context, in *step.ChildInput) (any, error) {
-			return in.Sub(ctx, "echo", "from below", nil)
+			wait, err := in.Sub(ctx, step.Call{Func: "echo", Params: "from below"})
+			if err != nil {
+				return nil, err
+			}
+			return wait()
 		},
 	}
 }

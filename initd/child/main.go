@@ -104,13 +104,19 @@ func panicPlace() string {
 	}
 }
 
-// sub runs another function below this process, in its cgroup and with its
+// sub starts another function below this process, in its cgroup and with its
 // credentials; it starts from the calling thread.
-func sub(unit string) func(context.Context, string, any, []*os.File) (json.RawMessage, error) {
-	return func(ctx context.Context, fn string, params any, files []*os.File) (json.RawMessage, error) {
-		r := &Runner{Exe: "/proc/self/exe"}
-		reply, err := r.Run(ctx, step.Call{Func: fn, Unit: unit, Params: params, Files: files})
-		closeAll(reply.Files)
-		return reply.Result, err
+func sub(unit string) func(context.Context, step.Call) (func() (json.RawMessage, error), error) {
+	return func(ctx context.Context, c step.Call) (func() (json.RawMessage, error), error) {
+		c.Unit = unit
+		wait, err := (&Runner{Exe: "/proc/self/exe"}).Start(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return func() (json.RawMessage, error) {
+			reply, err := wait()
+			closeAll(reply.Files)
+			return reply.Result, err
+		}, nil
 	}
 }

@@ -38,12 +38,22 @@ const defaultGrace = 2 * time.Second
 // child is killed with everything it started; if it does not end within the
 // grace, *Stuck is returned and a goroutine goes on waiting for it.
 func (r *Runner) Run(ctx context.Context, c step.Call) (step.Reply, error) {
-	if err := ctx.Err(); err != nil {
+	wait, err := r.Start(ctx, c)
+	if err != nil {
 		return step.Reply{}, err
+	}
+	return wait()
+}
+
+// Start is the first half of Run: it starts the child from the calling
+// thread; wait, which must be called, is the other half.
+func (r *Runner) Start(ctx context.Context, c step.Call) (wait func() (step.Reply, error), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	p, err := r.start(ctx, c)
 	if err != nil {
-		return step.Reply{}, fmt.Errorf("start %s for %s: %w", c.Func, c.Unit, err)
+		return nil, fmt.Errorf("start %s for %s: %w", c.Func, c.Unit, err)
 	}
 	heard := make(chan outcome, 1)
 	go func() { heard <- p.hear(c.Progress) }()
@@ -52,6 +62,10 @@ func (r *Runner) Run(ctx context.Context, c step.Call) (step.Reply, error) {
 		exited <- p.cmd.Wait()
 		p.cleanup()
 	}()
+	return func() (step.Reply, error) { return p.wait(ctx, c, heard, exited) }, nil
+}
+
+func (p *process) wait(ctx context.Context, c step.Call, heard <-chan outcome, exited <-chan error) (step.Reply, error) {
 	select {
 	case o := <-heard:
 		return p.finish(ctx, c, o, exited)
