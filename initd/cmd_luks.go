@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -172,8 +173,11 @@ func (v luksVerify) print(w io.Writer, found luks.Verified) error {
 	line("cipher", "%s, key of %d bits", found.Cipher, found.KeySize*8)
 	line("sector size", "%d bytes", found.SectorSize)
 	line("data", "%d MiB from byte %d", found.Length>>20, found.Offset)
-	if found.Secondary {
-		line("header", "the second copy; the first is damaged or older (cryptsetup repair %s)", v.device)
+	switch header := cmp.Or(v.header, v.device); {
+	case found.Secondary:
+		line("header", "the second copy; the first: %s (to mend it: cryptsetup repair %s)", found.Damage, header)
+	case found.Damage != "":
+		line("header", "the first copy; the second: %s (to mend it: cryptsetup repair %s)", found.Damage, header)
 	}
 	return t.Flush()
 }

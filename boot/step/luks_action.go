@@ -58,18 +58,25 @@ type openParams struct {
 	ReadOnly bool   `json:"readOnly,omitempty"`
 }
 
-func (p openParams) headerDevice() string {
-	if p.Header != "" {
-		return p.Header
-	}
-	return p.Device
-}
-
 // opened is what is told of a volume that was opened.
 type opened struct {
 	Slot      int    `json:"slot"`
 	Cipher    string `json:"cipher"`
 	Secondary bool   `json:"secondary,omitempty"`
+	Damage    string `json:"damage,omitempty"` // of the header's other copy
+}
+
+// note is what is to be told of a header that is half damaged.
+func (o opened) note(p openParams) string {
+	device := p.Device
+	if p.Header != "" {
+		device = p.Header
+	}
+	copies := "second copy of its header"
+	if o.Secondary {
+		copies = "first copy of its header, the second was used"
+	}
+	return fmt.Sprintf("something is wrong with the %s (%s); to mend it: cryptsetup repair %s", copies, o.Damage, device)
 }
 
 func (a *luksAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, engine.Progress), done func(int, error)) {
@@ -187,11 +194,8 @@ func (a *luksAction) open(ctx context.Context, us []*plan.Unit, which []int, par
 			finish(m.Index, m.Error)
 		default:
 			var o opened
-			if json.Unmarshal(m.Result, &o) == nil && o.Secondary {
-				progress(which[m.Index], engine.Progress{
-					Object: params[m.Index].Device,
-					Note:   "opened by the second copy of its header, the first is damaged: cryptsetup repair " + params[m.Index].headerDevice(),
-				})
+			if json.Unmarshal(m.Result, &o) == nil && o.Damage != "" {
+				progress(which[m.Index], engine.Progress{Object: params[m.Index].Device, Note: o.note(params[m.Index])})
 			}
 			finish(m.Index, nil)
 		}

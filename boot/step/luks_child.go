@@ -59,7 +59,7 @@ func openVolumes(ctx context.Context, in *ChildInput) (any, error) {
 				fail(which[i], o.Err)
 				return
 			}
-			raw, err := json.Marshal(opened{Slot: o.Params.Slot, Cipher: o.Params.Cipher, Secondary: o.Params.Secondary})
+			raw, err := json.Marshal(opened{Slot: o.Params.Slot, Cipher: o.Params.Cipher, Secondary: o.Params.Secondary, Damage: o.Params.Damage})
 			if err != nil {
 				panic(err) // plain data
 			}

@@ -72,8 +72,8 @@ func (a Activation) activate(ctx context.Context) error {
 	}
 	err := dm.Load(a.Name, a.ReadOnly, table)
 	// crypt_ctr of drivers/md/dm-crypt.c: no such cipher, or not with a key of that size
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
-		err = fmt.Errorf("%w (%w)", unsupported("cipher %s with a key of %d bits: the kernel refuses it", p.Cipher, p.KeySize*8), err)
+	if errors.Is(err, dm.ErrNoDriver) || errors.Is(err, unix.EINVAL) {
+		err = unsupported("the kernel refuses the cipher %s with a key of %d bits", p.Cipher, p.KeySize*8)
 	}
 	if err == nil {
 		err = dm.Resume(ctx, a.Name)

@@ -45,7 +45,8 @@ type Result struct {
 type Params struct {
 	UUID      string `json:"uuid"`
 	Version   int    `json:"version"`
-	Secondary bool   `json:"secondary,omitempty"` // the second copy of the header was used: repair the first
+	Secondary bool   `json:"secondary,omitempty"` // the second copy of the header was used
+	Damage    string `json:"damage,omitempty"`    // what is wrong with the other copy: repair it
 	Slot      int    `json:"slot"`
 	Key       int    `json:"key"` // which of the keys fitted, from 0
 
@@ -182,7 +183,7 @@ func (d *derivation) header(ctx context.Context, v DeriveVolume, doing func(stri
 
 func (h *Header) params(found opened) Params {
 	return Params{
-		UUID: h.UUID, Version: h.Version, Secondary: h.Secondary, Slot: found.slot, Key: found.key,
+		UUID: h.UUID, Version: h.Version, Secondary: h.Secondary, Damage: h.Damage, Slot: found.slot, Key: found.key,
 		Cipher: h.Cipher, KeySize: found.volumeKey.Len(), IVOffset: h.IVOffset, Offset: h.Offset, Length: h.Length,
 		SectorSize: h.SectorSize, Flags: slices.Clone(h.Flags),
 	}

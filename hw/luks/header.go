@@ -28,7 +28,8 @@ type headerSource struct {
 type Header struct {
 	Version   int // 1 or 2
 	UUID      string
-	Secondary bool // the first copy of a LUKS2 header was not usable, or older
+	Secondary bool   // the first copy of a LUKS2 header was not usable, or older
+	Damage    string // what is wrong with the other copy; "" if it is sound
 
 	Cipher     string // as dm-crypt wants it: aes-xts-plain64
 	SectorSize uint64 // bytes

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -78,14 +79,20 @@ func flip(at ...int) func([]byte) []byte {
 	}
 }
 
-func TestHeadersThatAreNotSoundAreRefusedAndSayHow(t *testing.T) {
-	const one, two = "luks1.img", "luks2.img"
-	const nothing, broken, beyond = "LUKS-NOT-LUKS", "LUKS-DAMAGED", "LUKS-UNSUPPORTED"
-	for _, row := range []struct {
-		name, capture string
-		change        func([]byte) []byte
-		code, want    string
-	}{
+// badHeader is a capture with a change, and what is said of it.
+type badHeader struct {
+	name, capture string
+	change        func([]byte) []byte
+	code, want    string
+}
+
+const (
+	one, two                = "luks1.img", "luks2.img"
+	nothing, broken, beyond = "LUKS-NOT-LUKS", "LUKS-DAMAGED", "LUKS-UNSUPPORTED"
+)
+
+func unsound() []badHeader {
+	return []badHeader{
 		{"zeros", two, func(raw []byte) []byte { clear(raw); return raw }, nothing, "not a LUKS device"},
 		{"nothing at all", two, cut(0), nothing, "not a LUKS device"},
 		{"five bytes", two, cut(5), nothing, "not a LUKS device"},
@@ -158,7 +165,11 @@ func TestHeadersThatAreNotSoundAreRefusedAndSayHow(t *testing.T) {
 		{"LUKS1 detached and used as if it were not", one, put32(104, 0), broken, "detached header"},
 		{"LUKS1 with an unknown hash", one, func(raw []byte) []byte { copy(raw[72:104], "whirlpool"); return raw }, beyond, `the hash "whirlpool"`},
 		{"LUKS1 with a UUID that is none", one, func(raw []byte) []byte { raw[168] = '/'; return raw }, broken, "is no UUID"},
-	} {
+	}
+}
+
+func TestHeadersThatAreNotSoundAreRefusedAndSayHow(t *testing.T) {
+	for _, row := range slices.Concat(unsound(), crafted()) {
 		t.Run(row.name, func(t *testing.T) {
 			_, err := parse(row.change(capture(t, row.capture)))
 			coded, ok := errors.AsType[interface {

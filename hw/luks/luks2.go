@@ -27,7 +27,7 @@ func headerSizes() []uint64 {
 }
 
 // errNoMagic says that not even the first bytes of a header are there.
-var errNoMagic = errors.New("no LUKS header")
+var errNoMagic = errors.New("it is not there")
 
 // copy2 is one of the two copies of a LUKS2 header.
 type copy2 struct {
@@ -42,11 +42,18 @@ func readLUKS2(source headerSource) (*Header, error) {
 	first, firstErr := readCopy(source, 0, magicFirst)
 	if firstErr == nil {
 		second, err := readCopy(source, first.size, magicSecond)
-		if err != nil || second.sequence <= first.sequence || second.header.UUID != first.header.UUID {
-			return first.header, nil
+		switch {
+		case err != nil:
+			first.header.Damage = how(err)
+		case second.header.UUID != first.header.UUID:
+			first.header.Damage = "it is of the volume " + second.header.UUID
+		case second.sequence > first.sequence:
+			second.header.Secondary, second.header.Damage = true, "it is older"
+			return second.header, nil
+		case second.sequence < first.sequence:
+			first.header.Damage = "it is older"
 		}
-		second.header.Secondary = true
-		return second.header, nil
+		return first.header, nil
 	}
 	if _, ok := errors.AsType[*UnsupportedError](firstErr); ok { // sound, so the other copy says the same
 		return nil, firstErr
@@ -60,7 +67,7 @@ func readLUKS2(source headerSource) (*Header, error) {
 		}
 		fallthrough
 	case secondErr == nil:
-		second.header.Secondary = true
+		second.header.Secondary, second.header.Damage = true, how(firstErr)
 		return second.header, nil
 	case gone && errors.Is(secondErr, errNoMagic):
 		return nil, notLUKS(source)

@@ -141,7 +141,7 @@ func newSlot(id int, k keyslot, d digest2) (slot, error) {
 	switch k.KDF.Type {
 	case "pbkdf2":
 		if k.KDF.Iterations < 1 || k.KDF.Iterations > maxIterations {
-			return bad("%d iterations", k.KDF.Iterations)
+			return bad("%d iterations, at most %d are possible", k.KDF.Iterations, maxIterations)
 		}
 		s.kdf.iterations = int(k.KDF.Iterations)
 	case "argon2i", "argon2id":

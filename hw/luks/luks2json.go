@@ -152,6 +152,9 @@ func parseJSON(area []byte) (*metadata, error) {
 	if end < 0 {
 		return nil, damaged("its JSON does not end within its area of %d bytes", len(area))
 	}
+	if tooDeep(area[:end]) {
+		return nil, damaged("its JSON is nested more than %d deep", maxDepth)
+	}
 	var m metadata
 	if err := json.Unmarshal(area[:end], &m); err != nil {
 		return nil, damaged("its JSON is not valid: %.200v", err)
@@ -166,4 +169,28 @@ func parseJSON(area []byte) (*metadata, error) {
 		return nil, unsupported("the requirement %.60q", m.Config.Requirements)
 	}
 	return &m, nil
+}
+
+// maxDepth is how deep a header may be nested (JSON_TOKENER_DEFAULT_DEPTH of json-c, by which cryptsetup reads it).
+const maxDepth = 32
+
+// tooDeep counts brackets outside strings; whether they match is the decoder's business.
+func tooDeep(text []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
 }

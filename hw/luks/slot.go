@@ -58,6 +58,9 @@ func (e *SlotError) passedOver() bool {
 	return costly || unknown
 }
 
+// costlyDigest is far more than any tool asks for: cryptsetup takes an eighth of a second for a digest.
+const costlyDigest = 10_000_000
+
 // open tries one key on one slot; ErrWrongKey if it does not fit.
 func (s slot) open(ctx context.Context, at io.ReaderAt, key []byte, admit *memory, doing func(string)) (*secret.Buffer, error) {
 	if s.err != nil {
@@ -102,6 +105,9 @@ func (s slot) open(ctx context.Context, at io.ReaderAt, key []byte, admit *memor
 		return nil, err
 	}
 	merge(volumeKey.Bytes(), material.Bytes(), newHash())
+	if s.digest.iterations > costlyDigest {
+		doing(fmt.Sprintf("slot %d: digest of %d iterations", s.number, s.digest.iterations))
+	}
 	if err := s.digest.check(volumeKey.Bytes()); err != nil {
 		volumeKey.Destroy()
 		return nil, err

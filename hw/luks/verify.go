@@ -21,7 +21,8 @@ type VerifyRequest struct {
 type Verified struct {
 	UUID       string `json:"uuid"`
 	Version    int    `json:"version"`
-	Secondary  bool   `json:"secondary,omitempty"` // only the second copy of the header was usable
+	Secondary  bool   `json:"secondary,omitempty"` // the second copy of the header was used
+	Damage     string `json:"damage,omitempty"`    // what is wrong with the other copy
 	Slot       int    `json:"slot"`
 	Key        int    `json:"key"` // which of the keys, from 0
 	Cipher     string `json:"cipher"`
@@ -46,7 +47,7 @@ func Verify(ctx context.Context, r VerifyRequest) (Verified, error) {
 	defer found.volumeKey.Destroy()
 	p := h.params(found)
 	return Verified{
-		UUID: p.UUID, Version: p.Version, Secondary: p.Secondary, Slot: p.Slot, Key: p.Key, Cipher: p.Cipher,
+		UUID: p.UUID, Version: p.Version, Secondary: p.Secondary, Damage: p.Damage, Slot: p.Slot, Key: p.Key, Cipher: p.Cipher,
 		KeySize: p.KeySize, SectorSize: p.SectorSize, Offset: p.Offset * SectorSize, Length: p.Length * SectorSize,
 	}, nil
 }
