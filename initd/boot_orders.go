@@ -48,8 +48,13 @@ func (o *orchestrator) feed(name string, f *os.File) (string, error) {
 		return "", errors.New("no key came with the request")
 	}
 	name = strings.TrimPrefix(strings.TrimPrefix(name, "key/"), "luks/")
-	unit := "key/" + name
-	if o.chosen.plan.Unit(unit) == nil {
+	var units []string
+	for _, id := range []string{"key/" + name, "luks/" + name} {
+		if o.chosen.plan.Unit(id) != nil {
+			units = append(units, id)
+		}
+	}
+	if len(units) == 0 {
 		f.Close()
 		return "", fmt.Errorf("no unit of this plan needs a key called %s", name)
 	}
@@ -60,15 +65,14 @@ func (o *orchestrator) feed(name string, f *os.File) (string, error) {
 	if err := o.keys.Put(name, f); err != nil {
 		return "", err
 	}
-	if err := o.engine.Load().Retry(unit); err != nil {
-		return "", err
-	}
-	if luks := "luks/" + name; o.chosen.plan.Unit(luks) != nil {
-		if err := o.engine.Load().Retry(luks); err != nil {
-			return "", err
+	if !slices.Contains(o.desk.Waiting(), name) { // else it takes the key by itself
+		for _, id := range units {
+			if err := o.engine.Load().Retry(id); err != nil {
+				return "", err
+			}
 		}
 	}
-	return "fed " + unit, nil
+	return "fed " + units[0], nil
 }
 
 // retry starts a unit's attempts anew.

@@ -19,6 +19,7 @@ type screen struct {
 	mu    sync.Mutex
 	lines *report.Console // guarded by mu
 	live  string          // guarded by mu; the last live line
+	asks  bool            // guarded by mu; a question stands: no live lines
 }
 
 func newScreen(a kernelArgs) *screen {
@@ -74,12 +75,26 @@ func (s *screen) waits(ctx context.Context) {
 		}
 		s.mu.Lock()
 		line, ok := s.lines.Live(report.Boottime())
-		fresh := ok && line != s.live
+		fresh := ok && line != s.live && !s.asks
 		s.live = line
 		s.mu.Unlock()
 		if fresh {
 			s.console.Line(line)
 		}
+	}
+}
+
+// question says which question stands on the consoles, "" for none: lines go
+// above it.
+func (s *screen) question(text string) {
+	s.mu.Lock()
+	s.asks = text != ""
+	s.mu.Unlock()
+	if s.console != nil {
+		if text != "" {
+			text += ": "
+		}
+		s.console.Foot(text)
 	}
 }
 

@@ -62,6 +62,7 @@ type orchestrator struct {
 	loader   *kmod.Loader
 	blocks   *step.BlockWatcher
 	keys     *step.KeyStore
+	desk     *step.Desk
 	services *services
 	chosen   chosen
 	stateDir string                        // "" without a state disk
@@ -158,6 +159,7 @@ func (o *orchestrator) prepare() error {
 	}
 	o.blocks = step.NewBlockWatcher(sys, uevent.Kernel, o.children)
 	o.keys = step.NewKeyStore(&fdStore{o.init})
+	o.desk = o.newDesk()
 	return nil
 }
 
@@ -257,7 +259,7 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 	}
 	deps := &step.Deps{
 		Children: o.children, Services: o.services, Devices: o.blocks, Volumes: volumes{}, Keys: o.keys,
-		Modules: o.loader, Turn: step.NewTurn(), Life: life, Note: o.note,
+		Modules: o.loader, Desk: o.desk, Life: life, Note: o.note,
 		OwnDNS: o.chosen.plan.Unit("dns") != nil,
 		Paths:  step.Paths{Config: o.chosen.config, Identity: identity, Run: o.run, Resolv: "/etc/resolv.conf"},
 	}

@@ -17,7 +17,7 @@ func (f *Folder) next(u *Unit, failed *Error) string {
 		return failed.Next
 	case len(u.Waits) > 0 && !f.missing(u.Waits):
 		return ""
-	case class == "key":
+	case class == "key", class == "luks" && u.WaitingFor != "": // a volume at its prompt waits for nothing else
 		return "initd keys unlock " + name
 	case len(u.Waits) > 0:
 		return "initd skip " + u.ID

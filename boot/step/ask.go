@@ -6,65 +6,223 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"sync"
 
-	"golang.org/x/sys/unix"
-
+	"initd/boot/engine"
 	"initd/hw/console"
 )
 
-// Turn is taken by whoever asks at the console: one question at a time.
-type Turn chan struct{}
+// Desk is where people are asked for keys: one question at a time, at all
+// consoles at once. Volumes that wait for an answer stand in line there; an
+// answer that one of them gets is tried on all of them.
+type Desk struct {
+	// Shown hears which question stands on the consoles, "" for none, and again
+	// when nobody waits any more; Typing
+	// that somebody types; Empty that somebody pressed Enter and nothing else.
+	// They may be nil, are set before the first use, and return at once.
+	Shown  func(question string)
+	Typing func()
+	Empty  func()
 
-// NewTurn makes a turn that is free.
-func NewTurn() Turn { return make(Turn, 1) }
+	mu    sync.Mutex
+	line  []*seat            // guarded by mu: whoever waits, first come first
+	busy  bool               // guarded by mu: a seat has its turn
+	held  int                // guarded by mu: nobody gets a turn
+	end   context.CancelFunc // guarded by mu: takes the question away
+	moved chan struct{}      // guarded by mu; closed when a turn may be had
+}
 
-// ask gets the key called name from whoever answers first: somebody at a
-// console, or initd keys unlock.
-func (d *Deps) ask(ctx context.Context, unit, name, question string) error {
-	fed := d.Keys.Fed(name)
-	select {
-	case d.Turn <- struct{}{}:
-		defer func() { <-d.Turn }()
-	case <-fed:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	asking, cancel := context.WithCancel(ctx)
-	defer cancel()
-	failed := make(chan error, 1)
-	go func() {
-		_, err := d.Children.Run(asking, Call{Func: "prompt", Unit: unit, Params: question, Progress: func(p ChildProgress) {
-			if len(p.Files) == 1 {
-				if err := d.Keys.Put(name, p.Files[0]); err != nil {
-					d.Note(err.Error())
-				}
-			}
-		}})
-		failed <- err
-	}()
-	select {
-	case <-fed:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case err := <-failed:
-		if d.Keys.Has(name) {
-			return nil
-		}
-		if err == nil {
-			err = errors.New("nobody answered")
-		}
-		// Without a console the key can still be fed.
-		d.Note(fmt.Sprintf("%s: %v; initd keys unlock %s feeds it", unit, err, name))
-	}
-	select {
-	case <-fed:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// NewDesk makes a desk at which nobody waits.
+func NewDesk() *Desk { return &Desk{moved: make(chan struct{})} }
+
+// seat is one volume that waits for an answer.
+type seat struct {
+	name string
+	open openParams
+	// trial has a token while nobody tries a key on the volume.
+	trial chan struct{}
+	// opened gets the name of the volume whose answer opened this one too.
+	opened chan string
+}
+
+// sit joins the line.
+func (d *Desk) sit(name string, p openParams) *seat {
+	s := &seat{name: name, open: p, trial: make(chan struct{}, 1), opened: make(chan string, 1)}
+	s.trial <- struct{}{}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.line = append(d.line, s)
+	return s
+}
+
+// leave quits the line.
+func (d *Desk) leave(s *seat) {
+	d.mu.Lock()
+	d.line = slices.DeleteFunc(d.line, func(o *seat) bool { return o == s })
+	over := len(d.line) == 0
+	d.move()
+	d.mu.Unlock()
+	if over && d.Shown != nil {
+		d.Shown("")
 	}
 }
+
+// move wakes those who wait for their turn. d.mu is held.
+func (d *Desk) move() {
+	close(d.moved)
+	d.moved = make(chan struct{})
+}
+
+// Waiting lists the volumes that wait for an answer, the next one first.
+func (d *Desk) Waiting() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []string
+	for _, s := range d.line {
+		list = append(list, s.name)
+	}
+	return list
+}
+
+// Hold takes the question away and lets no other come up before release is
+// called: somebody else needs the keyboard.
+func (d *Desk) Hold() (release func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.held++
+	if d.end != nil {
+		d.end()
+	}
+	return sync.OnceFunc(func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.held--
+		d.move()
+	})
+}
+
+// First lets a volume be asked for next. It tells whether it waits at all.
+func (d *Desk) First(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i := slices.IndexFunc(d.line, func(s *seat) bool { return s.name == name })
+	if i > 0 {
+		s := d.line[i]
+		d.line = slices.Insert(slices.Delete(d.line, i, i+1), 0, s)
+	}
+	return i >= 0
+}
+
+// Why a wait for a turn ended without one.
+var (
+	errFed    = errors.New("the key came by another way")
+	errOpened = errors.New("another volume's answer opened it")
+	errHeld   = errors.New("somebody else needs the keyboard")
+)
+
+// turn waits until s may ask. errFed and errOpened say that it need not.
+func (d *Desk) turn(ctx context.Context, s *seat, fed <-chan struct{}, by *string) error {
+	for {
+		select {
+		case *by = <-s.opened:
+			return errOpened
+		default:
+		}
+		d.mu.Lock()
+		if !d.busy && d.held == 0 && len(d.line) > 0 && d.line[0] == s {
+			d.busy = true
+			d.mu.Unlock()
+			return nil
+		}
+		moved := d.moved
+		d.mu.Unlock()
+		select {
+		case <-moved:
+		case <-fed:
+			return errFed
+		case *by = <-s.opened:
+			return errOpened
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// done ends a turn.
+func (d *Desk) done() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.busy = false
+	d.move()
+}
+
+// others lists those in line beside s on whom no key is being tried now, and
+// takes their tokens, which the caller gives back.
+func (d *Desk) others(s *seat) []*seat {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []*seat
+	for _, o := range d.line {
+		if o == s {
+			continue
+		}
+		select {
+		case <-o.trial:
+			list = append(list, o)
+		default:
+		}
+	}
+	return list
+}
+
+// Ask asks one question and returns the answer as a sealed memfd. Whoever
+// calls has the turn, or holds the desk. It ends early by ctx, and with
+// errHeld by a Hold after it began.
+func (d *Desk) Ask(ctx context.Context, c Children, unit, question string) (*os.File, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	d.mu.Lock()
+	d.end = func() { cancel(errHeld) }
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		d.end = nil
+		d.mu.Unlock()
+	}()
+	if d.Shown != nil {
+		d.Shown(question)
+		defer d.Shown("")
+	}
+	var got *os.File
+	_, err := c.Run(ctx, Call{Func: "prompt", Unit: unit, Params: question, Progress: func(p ChildProgress) {
+		switch {
+		case len(p.Files) == 1 && got == nil:
+			got = p.Files[0]
+		case p.Progress == nil:
+		case p.Progress.Text == heardTyping && d.Typing != nil:
+			d.Typing()
+		case p.Progress.Text == heardEmpty && d.Empty != nil:
+			d.Empty()
+		}
+	}})
+	if got != nil {
+		return got, nil
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err == nil {
+		err = errors.New("nobody answered")
+	}
+	return nil, err
+}
+
+// What the child prompt tells beside the answer.
+const (
+	heardTyping = "typing"
+	heardEmpty  = "empty"
+)
 
 // promptKey is the child prompt.
 func promptKey(ctx context.Context, in *ChildInput) (any, error) {
@@ -75,18 +233,14 @@ func promptKey(ctx context.Context, in *ChildInput) (any, error) {
 	if err := protect(); err != nil {
 		return nil, err
 	}
-	names, err := console.Active("/")
+	open, err := console.OpenActive("/")
 	if err != nil {
 		return nil, err
 	}
-	var open []*os.File
-	for _, n := range names {
-		f, err := os.OpenFile(n, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-		if err == nil {
-			open = append(open, f)
-		}
+	tell := func(what string) func() {
+		return func() { in.Tell(ChildProgress{Index: -1, Progress: &engine.Progress{Text: what}}) }
 	}
-	a, err := console.Prompt(ctx, open, question)
+	a, err := console.Ask(ctx, open, console.Asking{Question: question, Typing: tell(heardTyping), Empty: tell(heardEmpty)})
 	if err != nil {
 		return nil, err
 	}

@@ -10,10 +10,9 @@ import (
 
 // keySpec is the Spec of a unit of kind key; exactly one source is set.
 type keySpec struct {
-	Name   string       `json:"name"`
-	KMIP   *kmipKeySpec `json:"kmip,omitempty"`
-	File   string       `json:"file,omitempty"`
-	Prompt string       `json:"prompt,omitempty"`
+	Name string       `json:"name"`
+	KMIP *kmipKeySpec `json:"kmip,omitempty"`
+	File string       `json:"file,omitempty"`
 }
 
 // kmipKeySpec says which object, and which servers may have it.
@@ -38,18 +37,17 @@ type kmipServerSpec struct {
 	Timeout    plan.Duration `json:"timeout,omitempty"`
 }
 
-// promptDeadline: nobody is timed out while typing; the boot settles without.
-const promptDeadline = 7 * 24 * time.Hour
-
 func keyStep() Step {
 	return Step{
 		Kind:     plan.Kind{Name: "key", Expand: expandKeys},
 		New:      newKeyAction,
-		Children: map[string]ChildFunc{"kmip": fetchKeys, "keyfile": readKeyFile, "prompt": promptKey},
+		Children: map[string]ChildFunc{"kmip": fetchKeys, "keyfile": readKeyFile},
 	}
 }
 
-// expandKeys: every medium's key becomes a unit of its own, key/NAME.
+// expandKeys: every medium's key becomes a unit of its own, key/NAME, but for
+// those that people give: the volume itself asks, once its device is there,
+// and hears at once whether the answer opens it.
 func expandKeys(x *plan.Expansion) {
 	if x.Appliance.Media == nil {
 		return
@@ -66,13 +64,13 @@ func addKey(x *plan.Expansion, at, name string, k appliance.KeySource, p applian
 		Stage:    plan.Keys,
 		Provides: []plan.Resource{keyResource(name)},
 	}
-	s := keySpec{Name: name, File: k.File, Prompt: k.Prompt}
+	s := keySpec{Name: name, File: k.File}
 	def := plan.Policy{
 		Deadline: plan.Duration(time.Minute),
 		Retry:    plan.Retry{Initial: plan.Duration(500 * time.Millisecond), Max: plan.Duration(10 * time.Second), Factor: 2, Jitter: 0.1},
 	}
 	switch {
-	case k.Ephemeral || !k.Given():
+	case k.Ephemeral || k.Prompt != "" || !k.Given():
 		return
 	case k.KMIP != nil:
 		s.KMIP = kmipKey(x, at, name, k.KMIP)
@@ -86,11 +84,6 @@ func addKey(x *plan.Expansion, at, name string, k appliance.KeySource, p applian
 		if r, ok := x.MountOf(k.File); ok {
 			u.Needs = []plan.Need{{AnyOf: []plan.Resource{r}}}
 		}
-	case k.Prompt != "":
-		if k.Prompt == appliance.DefaultPrompt {
-			s.Prompt = "Passphrase for " + name
-		}
-		def.Deadline = plan.Duration(promptDeadline)
 	}
 	p.Deadline = 0 // the file's deadline is for opening the medium
 	u.Policy = x.Policy(p, def)

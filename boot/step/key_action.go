@@ -54,10 +54,8 @@ func (a *keyAction) Apply(ctx context.Context, u *plan.Unit, progress func(engin
 		return out
 	case s.File != "":
 		return a.fromChild(ctx, u, s.Name, Call{Func: "keyfile", Unit: u.ID, Params: a.deps.Paths.resolve(s.File)}, progress)
-	default:
-		progress(engine.Progress{Waiting: "an answer at the console, or: initd keys unlock " + s.Name})
-		return a.deps.ask(ctx, u.ID, s.Name, s.Prompt)
 	}
+	return fmt.Errorf("%s: the plan names no source for it; it was made by another version", u.ID)
 }
 
 // Rollback: a key that did not arrive left nothing.

@@ -80,11 +80,20 @@ func (s *KeyStore) Get(name string) *os.File {
 	if f == nil {
 		return nil
 	}
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	own, err := dup(f)
 	if err != nil {
 		return nil
 	}
-	return os.NewFile(uintptr(fd), f.Name())
+	return own
+}
+
+// dup returns a descriptor of the same file that the caller closes.
+func dup(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // Has tells whether the key is here.

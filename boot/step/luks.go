@@ -14,10 +14,13 @@ type luksSpec struct {
 	Device    plan.Resource `json:"device"`
 	Header    plan.Resource `json:"header,omitempty"`
 	Ephemeral bool          `json:"ephemeral,omitempty"`
-	Prompt    string        `json:"prompt,omitempty"` // ask again when the answer does not open it
+	Prompt    string        `json:"prompt,omitempty"` // people are asked for the key
 	Discards  bool          `json:"discards,omitempty"`
 	ReadOnly  bool          `json:"readOnly,omitempty"`
 }
+
+// promptDeadline: nobody is timed out while typing; the boot settles without.
+const promptDeadline = 7 * 24 * time.Hour
 
 func luksStep() Step {
 	return Step{
@@ -62,11 +65,11 @@ func expandLUKS(x *plan.Expansion) {
 			u.Needs = append(u.Needs, plan.Need{AnyOf: []plan.Resource{s.Header}})
 			u.Claims = append(u.Claims, s.Header)
 		}
-		if !s.Ephemeral && l.Key.Given() {
+		if !s.Ephemeral && s.Prompt == "" && l.Key.Given() {
 			u.Needs = append(u.Needs, plan.Need{AnyOf: []plan.Resource{keyResource(l.Name)}})
 		}
 		if s.Prompt != "" {
-			u.Batch = "" // it may ask again; nobody else waits for that
+			u.Batch = "" // nobody else waits for an answer
 			u.Policy.Deadline = plan.Duration(promptDeadline)
 		}
 		x.Add(at, u, s)

@@ -21,7 +21,7 @@ type luksAction struct{ deps *Deps }
 func newLUKSAction(d *Deps) engine.Action { return &luksAction{deps: d} }
 
 func luksChildren() map[string]ChildFunc {
-	return map[string]ChildFunc{"luks-open": openVolumes, "luks-derive": deriveKeys, "luks-plain": openPlain}
+	return map[string]ChildFunc{"luks-open": openVolumes, "luks-derive": deriveKeys, "luks-plain": openPlain, "prompt": promptKey}
 }
 
 func (a *luksAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, error) {
@@ -104,8 +104,10 @@ func (a *luksAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress f
 			progress(i, engine.Progress{Object: p.Device})
 			_, err := a.deps.Children.Run(ctx, Call{Func: "luks-plain", Unit: u.ID, Params: p})
 			done(i, err)
+		case s.Prompt != "": // such a unit is in no batch
+			done(i, a.byPeople(ctx, u, s, p, func(p engine.Progress) { progress(i, p) }))
 		default:
-			key, err := a.key(ctx, u, s, progress, i)
+			key, err := a.key(s)
 			if err != nil {
 				done(i, err)
 				continue
@@ -137,26 +139,29 @@ func (a *luksAction) prepare(u *plan.Unit) (luksSpec, openParams, error) {
 	return s, p, nil
 }
 
-// key gets the key's descriptor; a passphrase that did not fit is asked for
-// again.
-func (a *luksAction) key(ctx context.Context, u *plan.Unit, s luksSpec, progress func(int, engine.Progress), i int) (*os.File, error) {
+// key gets the key's descriptor.
+func (a *luksAction) key(s luksSpec) (*os.File, error) {
 	if f := a.deps.Keys.Get(s.Name); f != nil {
 		return f, nil
 	}
-	if s.Prompt == "" {
-		return nil, &ChildError{
-			CodeText: "KEY-GONE", Message: fmt.Sprintf("unlock %s: its key is not here any more", s.Name),
-			HintText: "give it by hand, or retry key/" + s.Name, NextText: "initd keys unlock " + s.Name, ObjectText: s.Name,
-		}
+	return nil, &ChildError{
+		CodeText: "KEY-GONE", Message: fmt.Sprintf("unlock %s: its key is not here any more", s.Name),
+		HintText: "give it by hand, or retry key/" + s.Name, NextText: "initd keys unlock " + s.Name, ObjectText: s.Name,
 	}
-	progress(i, engine.Progress{Waiting: "another answer at the console, or: initd keys unlock " + s.Name})
-	if err := a.deps.ask(ctx, u.ID, s.Name, "That did not open it. "+s.Prompt); err != nil {
-		return nil, err
-	}
-	return a.deps.Keys.Get(s.Name), nil
 }
 
 func (a *luksAction) open(ctx context.Context, us []*plan.Unit, which []int, params []openParams, files []*os.File, progress func(int, engine.Progress), done func(int, error)) {
+	tell := func(n int, p engine.Progress) { progress(which[n], p) }
+	a.run(ctx, us[which[0]].ID, params, files, tell, func(n int, err error) {
+		if err == nil {
+			a.deps.Keys.Drop(params[n].Name)
+		}
+		done(which[n], err)
+	})
+}
+
+// run opens volumes in one pair of children; done is called once for each.
+func (a *luksAction) run(ctx context.Context, unit string, params []openParams, files []*os.File, tell func(int, engine.Progress), done func(int, error)) {
 	var mu sync.Mutex
 	finished := make([]bool, len(params))
 	finish := func(n int, err error) {
@@ -167,35 +172,27 @@ func (a *luksAction) open(ctx context.Context, us []*plan.Unit, which []int, par
 		if was {
 			return
 		}
-		name := params[n].Name
 		var c *ChildError
-		wrong := errors.As(err, &c) && c.CodeText == (&luks.NoMatchingKeyError{}).Code()
-		if s, serr := spec[luksSpec](us[which[n]]); err == nil || wrong && serr == nil && s.Prompt != "" {
-			a.deps.Keys.Drop(name)
-			if wrong {
-				c.Final = false // the next attempt asks again
-			}
+		if errors.As(err, &c) {
+			c.NextText = nextOf(c, params[n].Name)
 		}
-		if c != nil {
-			c.NextText = nextOf(c, name)
+		if noMatch(err) {
+			c.HintText = "initd keys unlock " + params[n].Name + " takes another key"
 		}
-		if wrong {
-			c.HintText = "initd keys unlock " + name + " takes another key"
-		}
-		done(which[n], err)
+		done(n, err)
 	}
-	_, err := a.deps.Children.Run(ctx, Call{Func: "luks-open", Unit: us[which[0]].ID, Params: params, Files: files, Progress: func(m ChildProgress) {
+	_, err := a.deps.Children.Run(ctx, Call{Func: "luks-open", Unit: unit, Params: params, Files: files, Progress: func(m ChildProgress) {
 		switch {
 		case m.Index < 0 || m.Index >= len(params):
 		case m.Progress != nil:
-			progress(which[m.Index], engine.Progress{Text: m.Progress.Text, Object: params[m.Index].Device})
+			tell(m.Index, engine.Progress{Text: m.Progress.Text, Object: params[m.Index].Device})
 		case !m.Done:
 		case m.Error != nil:
 			finish(m.Index, m.Error)
 		default:
 			var o opened
 			if json.Unmarshal(m.Result, &o) == nil && o.Damage != "" {
-				progress(which[m.Index], engine.Progress{Object: params[m.Index].Device, Note: o.note(params[m.Index])})
+				tell(m.Index, engine.Progress{Object: params[m.Index].Device, Note: o.note(params[m.Index])})
 			}
 			finish(m.Index, nil)
 		}

@@ -79,7 +79,7 @@ type Deps struct {
 	Keys     *KeyStore
 	Modules  Modules
 	Paths    Paths
-	Turn     Turn
+	Desk     *Desk
 	// OwnDNS: the appliance names its name servers; a lease's are ignored.
 	OwnDNS bool
 	// Life ends with the orchestrator: upkeep of leases and the like.

@@ -79,6 +79,32 @@ func TestAStoppedConsoleLosesTheOldestLinesAndIsToldHowMany(t *testing.T) {
 	}
 }
 
+func TestLinesGoAboveAQuestionThatIsAskedMeanwhile(t *testing.T) {
+	p := newTypist(t)
+	w, err := Open(p.tty.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Line("before")
+	p.sees("before\r\n")
+	w.Foot("Passphrase: ")
+	w.Line("meanwhile")
+	if got, want := p.sees("Passphrase: "), "\r\nmeanwhile\r\nPassphrase: "; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	w.Foot("")
+	w.Line("after")
+	if got, want := p.sees("after\r\n"), "\r\nafter\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	w.Line("the end")
+	if got, want := p.sees("the end\r\n"), "the end\r\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	w.Close()
+	<-w.Done()
+}
+
 func TestDrainGivesAStoppedConsoleUp(t *testing.T) {
 	p := newTypist(t)
 	p.stop()

@@ -26,6 +26,7 @@ type line struct {
 	n    int
 	long bool // more was typed than there is room for
 	esc  int  // within an escape sequence: 1 after ESC, 2 within CSI or after SS3
+	had  bool // something came for this line: a first LF is the rest of the CR LF that ended the line before
 }
 
 // outcome of one typed byte.
@@ -41,7 +42,11 @@ const (
 )
 
 func (l *line) put(c byte) outcome {
+	first := !l.had
+	l.had = true
 	switch {
+	case first && c == '\n':
+		return consumed
 	case l.esc == 1:
 		// ECMA-48: CSI is ESC [, SS3 (function keys) ESC O; any other is ESC and one byte.
 		l.esc = 0
@@ -95,6 +100,7 @@ func (l *line) enter() outcome {
 		l.cut(0)
 		return tooLong
 	case l.n == 0:
+		l.had = false
 		return nothing
 	}
 	return entered

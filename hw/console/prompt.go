@@ -25,18 +25,34 @@ type Answer struct {
 // ErrNoConsole says that there is no console at which somebody could answer.
 var ErrNoConsole = errors.New("no console can be asked at")
 
-// Prompt writes question to all consoles at once and returns the first answer. Nothing is echoed; backspace, ^W, ^U and
-// ^C work; an empty line asks again; what was pasted before the question stands is read. It waits for as long as ctx
-// does: cancelling ends it at once, a deadline not while somebody is typing.
+// Asking is a question, and who hears how it goes. The functions may be nil and must return at once.
+type Asking struct {
+	Question string
+	Typing   func() // a key was pressed; at most once a second
+	Empty    func() // Enter, and nothing before it; the question is asked again
+}
+
+// typingEvery bounds how often Typing is called.
+const typingEvery = time.Second
+
+// Prompt writes question to all consoles at once and returns the first answer, as Ask does.
+func Prompt(ctx context.Context, consoles []*os.File, question string) (Answer, error) {
+	return Ask(ctx, consoles, Asking{Question: question})
+}
+
+// Ask writes the question to all consoles at once and returns the first answer. Nothing is echoed; backspace, ^W, ^U and
+// ^C work; an empty line asks again; what was pasted before the question stands is read, and so are lines that end with
+// CR, LF or both. It waits for as long as ctx does: cancelling ends it at once, a deadline not while somebody is typing.
 //
 // The answer lies in locked memory only. Call it in a process of its own (secret.ProtectProcess): what the terminal
 // driver and a serial port hold is beyond its reach. If that process is killed, Sane repairs the terminals. The files are
 // used to find the devices; they are neither read nor closed.
-func Prompt(ctx context.Context, consoles []*os.File, question string) (Answer, error) {
-	return prompt(ctx, consoles, question, grace)
+func Ask(ctx context.Context, consoles []*os.File, a Asking) (Answer, error) {
+	return askAll(ctx, consoles, a, grace)
 }
 
-func prompt(ctx context.Context, consoles []*os.File, question string, grace time.Duration) (Answer, error) {
+func askAll(ctx context.Context, consoles []*os.File, a Asking, grace time.Duration) (Answer, error) {
+	question := a.Question
 	var terminals []*terminal
 	defer func() {
 		for _, t := range terminals {
@@ -87,8 +103,11 @@ func prompt(ctx context.Context, consoles []*os.File, question string, grace tim
 				continue
 			}
 			t.flush()
-			done, heard := t.hear(ask)
+			done, heard := t.hear(ask, a.Empty)
 			if heard {
+				if a.Typing != nil && time.Since(pressed) >= typingEvery {
+					a.Typing()
+				}
 				pressed = time.Now()
 			}
 			if !done {
@@ -110,7 +129,7 @@ func prompt(ctx context.Context, consoles []*os.File, question string, grace tim
 }
 
 // hear takes what was typed; done when the line is complete.
-func (t *terminal) hear(ask string) (done, heard bool) {
+func (t *terminal) hear(ask string, empty func()) (done, heard bool) {
 	for {
 		result, ok := t.read()
 		if !ok {
@@ -120,7 +139,13 @@ func (t *terminal) hear(ask string) (done, heard bool) {
 		switch result {
 		case entered:
 			return true, true
-		case nothing, restart:
+		case nothing:
+			heard = true
+			t.say(ask)
+			if empty != nil {
+				empty()
+			}
+		case restart:
 			t.say(ask)
 		case tooLong:
 			t.say(fmt.Sprintf("\nThat is longer than %d bytes.%s", maxAnswer, ask))

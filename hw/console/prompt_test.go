@@ -24,7 +24,7 @@ func ask(ctx context.Context, wait time.Duration, people ...*typist) <-chan resu
 	}
 	got := make(chan result, 1)
 	go func() {
-		a, err := prompt(ctx, files, "Passphrase for tank0", wait)
+		a, err := askAll(ctx, files, Asking{Question: "Passphrase for tank0"}, wait)
 		r := result{at: a.Console, err: err}
 		if err == nil {
 			r.text = string(a.Secret.Bytes())
@@ -89,6 +89,43 @@ func TestWhatIsPastedForTheNextQuestionStaysThere(t *testing.T) {
 	p.types("first\rsecond\r")
 	wantAnswer(t, got, "first", p)
 	wantAnswer(t, ask(t.Context(), hang, p), "second", p)
+}
+
+func TestAPasteMayEndItsLinesWithCRAndLF(t *testing.T) {
+	p := newTypist(t)
+	got := ask(t.Context(), hang, p)
+	p.sees(question)
+	p.types("first\r\nsecond\r\nthird\nfourth\r\n")
+	for _, want := range []string{"first", "second", "third", "fourth"} {
+		wantAnswer(t, got, want, p)
+		if want != "fourth" {
+			got = ask(t.Context(), hang, p)
+		}
+	}
+}
+
+func TestAnEmptyLineAndTypingAreHeard(t *testing.T) {
+	p := newTypist(t)
+	empty, typing := make(chan struct{}, 8), make(chan struct{}, 8)
+	got := make(chan result, 1)
+	go func() {
+		a, err := Ask(t.Context(), []*os.File{p.tty}, Asking{
+			Question: "Passphrase for tank0", Empty: func() { empty <- struct{}{} }, Typing: func() { typing <- struct{}{} },
+		})
+		r := result{at: a.Console, err: err}
+		if err == nil {
+			r.text = string(a.Secret.Bytes())
+			a.Secret.Destroy()
+		}
+		got <- r
+	}()
+	p.sees(question)
+	p.types("\r")
+	p.sees(question)
+	<-empty
+	p.types("now\r")
+	wantAnswer(t, got, "now", p)
+	<-typing
 }
 
 func TestALongPasteArrivesWhole(t *testing.T) {
@@ -239,4 +276,26 @@ func TestSaneRepairsWhatAKilledPromptLeft(t *testing.T) {
 	if got := p.settings().Lflag; got != before.Lflag {
 		t.Errorf("local modes: got %o, want %o", got, before.Lflag)
 	}
+}
+
+func TestWhatIsPastedBetweenTwoQuestionsIsNotShown(t *testing.T) {
+	p := newTypist(t)
+	if err := Hush(p.tty); err != nil {
+		t.Fatal(err)
+	}
+	got := ask(t.Context(), hang, p)
+	p.sees(question)
+	p.types("first\r")
+	wantAnswer(t, got, "first", p)
+	p.types("second\r\n")
+	got = ask(t.Context(), hang, p)
+	if shown := p.sees(question); strings.Contains(shown, "second") {
+		t.Errorf("the terminal shows %q", shown)
+	}
+	wantAnswer(t, got, "second", p)
+	if err := Sane(p.tty); err != nil {
+		t.Fatal(err)
+	}
+	p.types("seen\r")
+	p.sees("seen")
 }

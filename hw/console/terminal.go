@@ -44,11 +44,7 @@ func openTerminal(f *os.File) (*terminal, error) {
 	}
 	t.old = *old
 	set := *old
-	// A signal would reach nobody: there is no controlling terminal, and init's children are no job of a shell.
-	set.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
-	set.Iflag |= unix.ICRNL
-	set.Oflag |= unix.OPOST | unix.ONLCR
-	set.Cc[unix.VMIN], set.Cc[unix.VTIME] = 1, 0
+	quiet(&set)
 	// TCSETS, not TCSETSW or TCSETSF: a stopped console would hold us up, and what is already pasted is the answer.
 	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &set); err != nil {
 		t.close()
@@ -165,9 +161,34 @@ func Answers(ctx context.Context, f *os.File, wait time.Duration) (bool, error) 
 // Sane gives the terminal at f echo and line editing back: for whoever finds that a process which asked for a secret was
 // killed before it could.
 func Sane(f *os.File) error {
+	return setModes(f, "turn echo on", func(set *unix.Termios) {
+		set.Lflag |= unix.ECHO | unix.ECHOE | unix.ECHOK | unix.ICANON | unix.ISIG | unix.IEXTEN
+		set.Iflag |= unix.ICRNL
+		set.Oflag |= unix.OPOST | unix.ONLCR
+	})
+}
+
+// Hush turns echo and the driver's line editing at f off, as a question does: what is typed or pasted between two
+// questions is kept for the second and not shown. Sane ends it.
+func Hush(f *os.File) error {
+	return setModes(f, "turn echo off", quiet)
+}
+
+// quiet is how a terminal stands while a secret may be typed.
+func quiet(set *unix.Termios) {
+	// A signal would reach nobody: there is no controlling terminal, and init's children are no job of a shell.
+	set.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
+	// CR and LF as they come: a paste may end its lines with both, and that is one end.
+	set.Iflag &^= unix.ICRNL | unix.INLCR | unix.IGNCR
+	set.Oflag |= unix.OPOST | unix.ONLCR
+	set.Cc[unix.VMIN], set.Cc[unix.VTIME] = 1, 0
+}
+
+// setModes changes the settings of the terminal at f at once, whatever waits to be written or read.
+func setModes(f *os.File, what string, change func(*unix.Termios)) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("%s: turn echo on: %w", f.Name(), err)
+		return fmt.Errorf("%s: %s: %w", f.Name(), what, err)
 	}
 	var failure error
 	err = raw.Control(func(fd uintptr) {
@@ -175,13 +196,11 @@ func Sane(f *os.File) error {
 		if set, failure = unix.IoctlGetTermios(int(fd), unix.TCGETS); failure != nil {
 			return
 		}
-		set.Lflag |= unix.ECHO | unix.ECHOE | unix.ECHOK | unix.ICANON | unix.ISIG | unix.IEXTEN
-		set.Iflag |= unix.ICRNL
-		set.Oflag |= unix.OPOST | unix.ONLCR
+		change(set)
 		failure = unix.IoctlSetTermios(int(fd), unix.TCSETS, set)
 	})
 	if err := errors.Join(err, failure); err != nil {
-		return fmt.Errorf("%s: turn echo on: %w", f.Name(), err)
+		return fmt.Errorf("%s: %s: %w", f.Name(), what, err)
 	}
 	return nil
 }

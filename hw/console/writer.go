@@ -31,6 +31,8 @@ type Writer struct {
 	lines   []string // guarded by mu; at most queueSize
 	dropped int      // guarded by mu; lines lost since the last write, all older than lines
 	closed  bool     // guarded by mu
+	foot    string   // guarded by mu; stands behind the last line
+	open    bool     // guarded by mu; the screen's last line has no end
 }
 
 // Open starts a Writer to the device at path.
@@ -67,6 +69,15 @@ func (w *Writer) Line(s string) {
 	}
 	w.lines = append(w.lines, s)
 	w.signal()
+}
+
+// Foot says what stands on the screen behind the last line, written by somebody else: a question. Lines then begin below
+// it, and it is written again after them. An empty text ends that.
+func (w *Writer) Foot(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open = w.open || w.foot != "" || text != ""
+	w.foot = printable(text)
 }
 
 // Close lets what is queued be written, in the background, and nothing be queued any more. Done tells when it is through.
@@ -134,6 +145,10 @@ func (w *Writer) next() (text string, lines int, ended bool) {
 		return "", 0, w.closed
 	}
 	var b strings.Builder
+	if w.open {
+		b.WriteByte('\n')
+		w.open = w.foot != ""
+	}
 	if w.dropped > 0 {
 		fmt.Fprintf(&b, "(%d lines were lost here: the console was too slow)\n", w.dropped)
 		w.dropped = 0
@@ -142,6 +157,7 @@ func (w *Writer) next() (text string, lines int, ended bool) {
 		b.WriteString(l)
 		b.WriteByte('\n')
 	}
+	b.WriteString(w.foot)
 	w.lines = w.lines[n:]
 	if len(w.lines) == 0 {
 		w.lines = nil

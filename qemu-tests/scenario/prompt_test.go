@@ -7,11 +7,13 @@ import (
 	"initd/qemu-tests/vm"
 )
 
-// Two volumes wait for people. Both ask at the console, one after the
-// other: the right answer opens one; the wrong one is asked for again, and then fed
-// by `initd keys unlock`, from standard input, while its question stands there. The
-// third has its key on a server to which there is no way: why says so, and the key
-// given by hand opens it all the same.
+// Three volumes wait for people, at a serial line and at a keyboard with a VGA
+// screen. The question stands on both; a wrong answer at the keyboard is said
+// at once and asked again; one answer, pasted with a backspace in it and CR LF
+// behind it, opens both volumes that accept it. The third is opened by `initd
+// keys unlock`, from standard input, while its question stands there, after a
+// wrong key by the same way. The fourth has its key on a server to which there
+// is no way: why says so, and the key given by hand opens it all the same.
 func TestPeopleGiveKeys(t *testing.T) {
 	s := newSite(t, kmsAV4, kmsBV4)
 	s.appliance = `apiVersion: initd/v1
@@ -22,6 +24,7 @@ keys:
 media:
   luks:
     - {name: typed, device: id/virtio-typed, key: prompt}
+    - {name: same, device: id/virtio-same, key: prompt}
     - {name: fed, device: id/virtio-fed, key: {prompt: "The other one"}}
     - {name: remote, device: id/virtio-remote, key: kmip}
 services:
@@ -30,31 +33,39 @@ services:
 	volume := func(name, key string) *vm.Disk {
 		return vm.NewDisk(t, name, 32*vm.MiB, vm.LUKS{Keys: [][]byte{[]byte(key)}, Content: vm.Ext4{}})
 	}
-	store := s.newStore(volume("typed", "open sesame"), volume("fed", "from standard input"), volume("remote", "by hand instead")).Start()
+	store := s.newStore(volume("typed", "open sesame"), volume("same", "open sesame"), volume("fed", "from standard input"), volume("remote", "by hand instead")).
+		VGA().Start()
 	store.WaitEvent("the hands are there", unit("service/hands", "done"), vm.Guard)
 
 	why := hand(t, store, "run", "/usr/bin/initd", "why luks/remote").Field("text")
 	if !strings.Contains(why, "eth0 is down") {
 		t.Errorf("why luks/remote does not say that there is no way to its server:\n%s", why)
 	}
-	// Questions come one at a time, in an order of their own. The first gets a
-	// wrong answer and comes again after the second.
-	first, key := "fed", "from standard input"
-	second, answer := "typed", "open sesame"
-	if store.Console().WaitFor(`(Passphrase for typed|The other one): `, vm.Guard)[1] != "The other one" {
-		first, key, second, answer = second, answer, first, key
+	const questions = `(Passphrase for typed|Passphrase for same|The other one): `
+	asked := store.Console().WaitFor(questions, vm.Guard)[1]
+	if screen := hand(t, store, "read", "/dev/vcs1", "").Field("text"); !strings.Contains(screen, asked+": ") {
+		t.Errorf("the VGA screen does not show %q; it shows:\n%s", asked, screen)
 	}
-	store.Type("open barley\r")
-	store.Console().WaitFor(`(Passphrase for typed|The other one): `, vm.Guard)
-	store.Type(answer + "\r")
-	store.WaitEvent(second+" is open", unit("luks/"+second, "done"), vm.Guard)
-	store.Console().WaitFor(`That did not open it`, vm.Guard)
-	hand(t, store, "unlock", first, key)
-	store.WaitEvent(first+" is open", unit("luks/"+first, "done"), vm.Guard)
+	for _, key := range []string{"b", "a", "d", "ret"} {
+		store.Key(key)
+	}
+	store.Console().WaitFor(`^\(answered at tty0\)`, vm.Guard)
+	again := store.Console().WaitFor(`That did not open (\w+)\. `+questions, vm.Guard)
+	if again[2] != asked {
+		t.Errorf("after a wrong answer to %q the next question is %q", asked, again[2])
+	}
+	store.Type("open sesamy\x7fe\r\n")
+	store.WaitEvent("typed is open", unit("luks/typed", "done"), vm.Guard)
+	store.WaitEvent("same is open", unit("luks/same", "done"), vm.Guard)
+	store.Console().WaitFor(`The other one: `, vm.Guard)
+	hand(t, store, "unlock", "fed", "a wrong one")
+	store.Console().WaitFor(`That did not open fed\. The other one: `, vm.Guard)
+	hand(t, store, "unlock", "fed", "from standard input")
+	store.WaitEvent("fed is open", unit("luks/fed", "done"), vm.Guard)
 	hand(t, store, "unlock", "remote", "by hand instead")
 	store.WaitEvent("remote is open", unit("luks/remote", "done"), vm.Guard)
 	status := hand(t, store, "run", "/usr/bin/initd", "status").Field("text")
-	for _, want := range []string{"luks/typed", "luks/fed", "luks/remote"} {
+	for _, want := range []string{"luks/typed", "luks/same", "luks/fed", "luks/remote"} {
 		if !strings.Contains(status, want) {
 			t.Errorf("status does not list %s:\n%s", want, status)
 		}

@@ -78,6 +78,13 @@ func (m *VM) Initramfs(paths ...string) *VM {
 	return m
 }
 
+// VGA gives the machine a screen, and makes it a console beside the serial line, which stays the preferred one. /dev/vcs1
+// has what it shows.
+func (m *VM) VGA() *VM {
+	m.spec.extra = append(m.spec.extra, "-device", "VGA,romfile=")
+	return m.Append("console=tty0", "console=ttyS0")
+}
+
 // Append adds kernel arguments, after "console=ttyS0 panic=-1 oops=panic".
 func (m *VM) Append(args ...string) *VM {
 	m.spec.append = append(m.spec.append, args...)
