@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -214,7 +215,7 @@ func (t *task) describe(err error) *report.Error {
 	e := &report.Error{Text: err.Error()}
 	if t.deadline > 0 && errors.Is(t.ctx.Err(), context.DeadlineExceeded) {
 		text := "deadline of " + short(t.deadline) + " over"
-		if t.last.Waiting != "" {
+		if t.last.Waiting != "" && !strings.Contains(e.Text, t.last.Waiting) {
 			text += ", waiting for " + t.last.Waiting
 		}
 		if e.Text != context.DeadlineExceeded.Error() {
@@ -245,6 +246,10 @@ func (t *task) describe(err error) *report.Error {
 	var again interface{ Retryable() bool }
 	if errors.As(err, &again) {
 		e.Final = !again.Retryable()
+	}
+	var clock interface{ Clock() bool }
+	if errors.As(err, &clock) {
+		e.Clock = clock.Clock()
 	}
 	return e
 }

@@ -161,6 +161,8 @@ type Error struct {
 	Next string `json:"next,omitempty"`
 	// Final: another attempt cannot help before something changes.
 	Final bool `json:"final,omitempty"`
+	// Clock: what this machine's clock says has a part in it; a step of the clock starts the next attempt.
+	Clock bool `json:"clock,omitempty"`
 }
 
 // PlanInfo describes the plan that a generation runs.

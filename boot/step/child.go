@@ -81,6 +81,7 @@ type ChildError struct {
 	HintText   string `json:"hint,omitempty"`
 	NextText   string `json:"next,omitempty"`
 	Final      bool   `json:"final,omitempty"` // another attempt cannot help
+	ClockBound bool   `json:"clock,omitempty"` // what the clock says has a part in it
 }
 
 func (e *ChildError) Error() string   { return e.Message }
@@ -90,6 +91,7 @@ func (e *ChildError) Server() string  { return e.ServerText }
 func (e *ChildError) Hint() string    { return e.HintText }
 func (e *ChildError) Next() string    { return e.NextText }
 func (e *ChildError) Retryable() bool { return !e.Final }
+func (e *ChildError) Clock() bool     { return e.ClockBound }
 
 // AsChildError keeps what the report shows of err.
 func AsChildError(err error) *ChildError {
@@ -115,6 +117,9 @@ func AsChildError(err error) *ChildError {
 	}
 	if e := (interface{ Retryable() bool })(nil); errors.As(err, &e) {
 		out.Final = !e.Retryable()
+	}
+	if e := (interface{ Clock() bool })(nil); errors.As(err, &e) {
+		out.ClockBound = e.Clock()
 	}
 	return out
 }

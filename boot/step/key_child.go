@@ -1,6 +1,7 @@
 package step
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,7 +36,7 @@ func fetchKeys(ctx context.Context, in *ChildInput) (any, error) {
 		}
 		in.Tell(ChildProgress{Index: -1, Result: raw, Progress: why.progress(e)})
 	}, func(i int, r kmip.Result) {
-		if err := tellKMIP(in, i, r); err != nil {
+		if err := tellKMIP(in, i, p.Requests[i], r); err != nil {
 			failed = errors.Join(failed, err)
 		}
 	})
@@ -44,10 +45,10 @@ func fetchKeys(ctx context.Context, in *ChildInput) (any, error) {
 
 // tellKMIP hands one result over as soon as it is here: a key that is still
 // awaited holds no other one up.
-func tellKMIP(in *ChildInput, i int, r kmip.Result) error {
+func tellKMIP(in *ChildInput, i int, asked kmip.Request, r kmip.Result) error {
 	m := ChildProgress{Index: i, Done: true}
 	if r.Err != nil {
-		m.Error = kmipError(r.Err)
+		m.Error = kmipError(asked, r.Err)
 		in.Tell(m)
 		return nil
 	}
@@ -84,11 +85,16 @@ func (r *kmipReasons) progress(e kmip.Event) *engine.Progress {
 	return nil
 }
 
-func kmipError(e *kmip.Error) *ChildError {
-	return &ChildError{
-		CodeText: string(e.Code), Message: e.Error(), ObjectText: e.Object,
-		ServerText: e.Server, HintText: e.Hint, Final: !e.Retryable,
+// kmipError: the unit says that it is about getting a key, so the message begins with who refuses it.
+func kmipError(asked kmip.Request, e *kmip.Error) *ChildError {
+	c := &ChildError{
+		CodeText: string(e.Code), Message: e.Brief(), ObjectText: asked.Selector.String(),
+		ServerText: e.Server, HintText: e.Hint, Final: !e.Retryable, ClockBound: e.Clock,
 	}
+	for _, o := range e.Others {
+		c.HintText = cmp.Or(c.HintText, o.Hint)
+	}
+	return c
 }
 
 // readKeyFile is the child keyfile.

@@ -47,6 +47,8 @@ type findings struct {
 	located map[*job][]string
 	objects map[string]*object // by unique id
 	since   time.Time
+	// nonsense counts answers that were no KMIP messages.
+	nonsense int
 }
 
 // findingsLife: after a long outage it is asked again.
@@ -101,16 +103,13 @@ func (a *asking) some(ctx context.Context, jobs []*job) error {
 		return err
 	}
 	chosen := map[*job][]*object{}
-	for _, j := range jobs {
-		if !j.open(a.endpoint.server.Name) {
-			continue
-		}
-		objects, err := a.judge(j, a.located[j])
-		if err != nil {
-			a.fail(j, err)
-			continue
-		}
-		chosen[j] = objects
+	doubtful := a.judgeAll(jobs, chosen)
+	if err := a.again(ctx, doubtful, len(jobs)); err != nil {
+		return err
+	}
+	for _, j := range a.judgeAll(doubtful, chosen) {
+		_, err := a.judge(j, a.located[j])
+		a.fail(j, err)
 	}
 	if !a.get {
 		for j, objects := range chosen {
@@ -119,6 +118,43 @@ func (a *asking) some(ctx context.Context, jobs []*job) error {
 		return nil
 	}
 	return a.fetch(ctx, jobs, chosen)
+}
+
+// judgeAll adds the objects to get to chosen. It gives back the jobs for which the server offered only objects that they
+// do not mean; those that failed for another reason it fails.
+func (a *asking) judgeAll(jobs []*job, chosen map[*job][]*object) (doubtful []*job) {
+	for _, j := range jobs {
+		if !j.open(a.endpoint.server.Name) {
+			continue
+		}
+		switch objects, err := a.judge(j, a.located[j]); {
+		case err == nil:
+			chosen[j] = objects
+		case err.Code == CodeNotFound && len(a.located[j]) > 0 && j.request.Selector.UniqueID == "":
+			doubtful = append(doubtful, j)
+		default:
+			a.fail(j, err)
+		}
+	}
+	return doubtful
+}
+
+// again locates jobs one by one: nothing in an answer to Locate ties it to its question, so in a message of several the
+// server may have mixed them up.
+func (a *asking) again(ctx context.Context, jobs []*job, asked int) error {
+	if len(jobs) == 0 || asked < 2 {
+		return nil
+	}
+	for _, j := range jobs {
+		delete(a.located, j)
+	}
+	limit := a.limit
+	a.limit = 1
+	defer func() { a.limit = min(limit, a.accepted) }()
+	if err := a.locate(ctx, jobs); err != nil {
+		return err
+	}
+	return a.describe(ctx, jobs)
 }
 
 // locate finds the unique ids that may be meant by each job.

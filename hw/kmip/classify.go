@@ -70,15 +70,17 @@ func classifyCertificate(err error, now time.Time) *Error {
 		if now.Before(inv.Cert.NotBefore) {
 			return &Error{
 				Code:      CodeTLSNotYet,
-				Cause:     fmt.Errorf("certificate is valid from %s, this clock says %s", day(inv.Cert.NotBefore, now), day(now, inv.Cert.NotBefore)),
+				Cause:     fmt.Errorf("certificate is not yet valid: it is from %s, this clock says %s", day(inv.Cert.NotBefore, now), day(now, inv.Cert.NotBefore)),
 				Hint:      "set this machine's clock",
 				Retryable: true, // the clock may be set any moment
+				Clock:     true,
 			}
 		}
 		return &Error{
 			Code:  CodeTLSExpired,
 			Cause: fmt.Errorf("certificate has expired on %s by this clock (%s)", day(inv.Cert.NotAfter, now), day(now, inv.Cert.NotAfter)),
-			Hint:  "renew it on the server",
+			Hint:  "renew it on the server, or set this machine's clock",
+			Clock: true,
 		}
 	}
 	if ua, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
@@ -117,19 +119,27 @@ func classifyAlert(alert uint8, id *identity, now time.Time) *Error {
 	name := tls.AlertError(alert).Error()
 	switch alert {
 	case alertProtocolVersion:
-		return &Error{Code: CodeTLSVersion, Cause: errors.New("no TLS version in common: 1.2 and 1.3 are offered")}
+		return &Error{Code: CodeTLSVersion, Cause: errors.New("no TLS version in common: 1.2 and 1.3 are offered"), Hint: tooOldHint}
 	case alertUnrecognizedName:
 		return &Error{Code: CodeTLSName, Cause: errors.New("the server does not know the name that it was asked for"), Hint: "set server-name"}
 	case alertHandshakeFailure: // with TLS 1.2 also what a server says that has no cipher in common with us
 		if id != nil && id.client != nil {
 			return &Error{Code: CodeTLS, Cause: fmt.Errorf("the server ended the TLS handshake (%s)", name), Hint: "it has no cipher in common with us, or does not take our client certificate"}
 		}
-		return &Error{Code: CodeTLSClientRefused, Cause: fmt.Errorf("the server ended the TLS handshake (%s)", name), Hint: clientHint(id, now)}
+		return refusedClient(fmt.Errorf("the server ended the TLS handshake (%s)", name), id, now)
 	case alertBadCertificate, alertUnsupportedCertificate, alertCertificateRevoked, alertCertificateExpired,
 		alertCertificateUnknown, alertUnknownCA, alertAccessDenied, alertDecryptError, alertCertificateRequired:
-		return &Error{Code: CodeTLSClientRefused, Cause: fmt.Errorf("the server refused our client certificate (%s)", name), Hint: clientHint(id, now)}
+		return refusedClient(fmt.Errorf("the server refused our client certificate (%s)", name), id, now)
 	}
 	return &Error{Code: CodeTLS, Cause: fmt.Errorf("the server ended the TLS handshake (%s)", name)}
+}
+
+func refusedClient(cause error, id *identity, now time.Time) *Error {
+	e := &Error{Code: CodeTLSClientRefused, Cause: cause, Hint: clientHint(id, now)}
+	if id != nil && id.client != nil {
+		e.Clock = now.After(id.client.NotAfter) || now.Before(id.client.NotBefore)
+	}
+	return e
 }
 
 // clientHint looks for what a server may dislike about our certificate.

@@ -186,7 +186,9 @@ func (c *Client) run(ctx context.Context, requests []Request, progress Progress,
 // end gives a job its final error.
 func (j *job) end(err *Error) {
 	j.done = true
-	j.result = Result{Request: j.request.name(), Err: err.about("get key", j.request.name())}
+	e := err.about("get key", j.request.name())
+	e.Retryable = e.Retryable || curable(e.Code)
+	j.result = Result{Request: j.request.name(), Err: e}
 }
 
 // emitter passes events on one at a time, and learns from them itself.

@@ -88,7 +88,7 @@ func described(id string, c *call) *object {
 	o := &object{id: id, err: c.err}
 	if p, ok := c.answer.(*payloads.GetAttributesResponsePayload); ok && c.err == nil {
 		if p.UniqueIdentifier != id {
-			o.err = &Error{Code: CodeProtocol, Cause: fmt.Errorf("the server describes %q, asked for was %q", p.UniqueIdentifier, id)}
+			o.err = somebodyElses(p.UniqueIdentifier, id)
 			return o
 		}
 		o = readObject(p)

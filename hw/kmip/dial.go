@@ -59,7 +59,10 @@ func (t *transport) backoffMax() time.Duration {
 // connect opens a session at a server, trying each of its addresses.
 func (t *transport) connect(ctx context.Context, e *endpoint) (*session, error) {
 	if e.err != nil {
-		return nil, e.fail(e.server.Address, &Error{Code: CodeConfig, Cause: e.err})
+		if own, ok := errors.AsType[*Error](e.err); ok {
+			return nil, e.fail(e.server.Address, own)
+		}
+		return nil, e.fail(e.server.Address, &Error{Code: CodeConfig, Cause: e.err, Hint: "mend the file, or name another one in the appliance file"})
 	}
 	addrs, err := t.addresses(ctx, e.server.Address)
 	if err != nil {
@@ -82,6 +85,7 @@ func withOther(e, other *Error) *Error {
 	c := *e
 	c.Others = append(append([]*Error(nil), e.Others...), other)
 	c.Retryable = e.Retryable || other.Retryable
+	c.Clock = e.Clock || other.Clock
 	return &c
 }
 
@@ -120,21 +124,21 @@ func (t *transport) addresses(ctx context.Context, address string) ([]string, er
 // first message of a version by hanging up is dialled again with a lower one.
 func (t *transport) connectTo(ctx context.Context, e *endpoint, address string) (*session, error) {
 	var last *Error
-	for i, header := range negotiationHeaders() {
+	for _, header := range negotiationHeaders() {
 		s, err := t.open(ctx, e, address)
 		if err != nil {
 			return nil, e.fail(address, classify(err, e.id, time.Now()))
 		}
-		hctx, cancel := context.WithTimeout(ctx, t.timing.Handshake)
-		err = s.negotiate(hctx, header)
-		cancel()
+		s.timeout = min(t.timing.Handshake, t.timing.Exchange)
+		err = s.negotiate(ctx, header)
+		s.timeout = t.timing.Exchange
 		if err == nil {
 			return s, nil
 		}
 		s.close()
 		last = e.fail(address, classify(err, e.id, time.Now()))
-		if last.Code == CodeClosed && i == 0 {
-			last.Hint = "it did so after the TLS handshake: it may have refused our client certificate without saying so"
+		if last.Code == CodeClosed {
+			last.Hint = "it did so after the TLS handshake: it may have refused our client certificate without saying so: register this client there"
 		}
 		if last.Code != CodeClosed && last.Code != CodeVersion {
 			return nil, last
@@ -158,13 +162,17 @@ func (t *transport) open(ctx context.Context, e *endpoint, address string) (*ses
 		}
 		return nil, err
 	}
-	conn := tls.Client(raw, e.id.config)
+	hello := &helloConn{Conn: raw}
+	conn := tls.Client(hello, e.id.config)
 	hctx, cancel := context.WithTimeout(ctx, t.timing.Handshake)
 	defer cancel()
 	if err := conn.HandshakeContext(hctx); err != nil {
 		_ = raw.Close()
 		if hctx.Err() != nil && ctx.Err() == nil {
-			err = &Error{Code: CodeTimeout, Cause: fmt.Errorf("connected, but no TLS handshake within %s", t.timing.Handshake), Retryable: true}
+			return nil, &Error{Code: CodeTimeout, Cause: fmt.Errorf("connected, but no TLS handshake within %s", t.timing.Handshake), Retryable: true}
+		}
+		if old := hello.old(); old != "" {
+			return nil, &Error{Code: CodeTLSVersion, Cause: fmt.Errorf("the server chose %s, which is too old", old), Hint: tooOldHint}
 		}
 		return nil, err
 	}

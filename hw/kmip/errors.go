@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -64,8 +65,10 @@ type Error struct {
 	Cause error
 	// Hint is what the reader can do about it, or empty.
 	Hint string
-	// Retryable: the same call may succeed later without anybody changing a configuration.
+	// Retryable: the same call may succeed later without a change on this machine.
 	Retryable bool
+	// Clock: whether this is an error depends on what this machine's clock says; a step of it is a reason to try again.
+	Clock bool
 	// Others are the reasons of the other servers that were tried.
 	Others []*Error
 
@@ -91,14 +94,24 @@ func (e *Error) Error() string {
 }
 
 // Reason is the cause and the hint, without operation, object and server.
-func (e *Error) Reason() string {
+func (e *Error) Reason() string { return e.reason(true) }
+
+// Brief reads "kms-a (192.0.2.21:5696): cause": who and why, for a caller who shows the object and the hint himself.
+func (e *Error) Brief() string {
+	if e.Server == "" {
+		return e.reason(false)
+	}
+	return e.where() + ": " + e.reason(false)
+}
+
+func (e *Error) reason(hints bool) string {
 	var parts []string
 	if e.Cause != nil {
 		parts = append(parts, e.Cause.Error())
 	} else if len(e.Others) == 0 {
 		parts = append(parts, string(e.Code))
 	}
-	if e.Hint != "" {
+	if e.Hint != "" && hints {
 		parts = append(parts, e.Hint)
 	}
 	s := strings.Join(parts, ": ")
@@ -106,7 +119,7 @@ func (e *Error) Reason() string {
 		if s != "" {
 			s += "; "
 		}
-		s += o.where() + ": " + o.Reason()
+		s += o.where() + ": " + o.reason(hints)
 	}
 	return s
 }
@@ -129,6 +142,18 @@ func CodeOf(err error) Code {
 	return ""
 }
 
+// passes tells whether what is wrong may pass by itself, as an outage does. What somebody has to mend is not waited for.
+func (e *Error) passes() bool {
+	switch e.Code {
+	case CodeResolve, CodeDial, CodeTimeout, CodeClosed, CodeCancelled:
+		return true
+	}
+	return slices.ContainsFunc(e.Others, (*Error).passes)
+}
+
+// curable tells whether the cure is on the server, or in time: all but a configuration of ours that cannot work.
+func curable(c Code) bool { return c != CodeConfig }
+
 // about returns a copy that names the object and what was tried with it.
 func (e *Error) about(op, object string) *Error {
 	c := *e
@@ -145,12 +170,13 @@ type errorJSON struct {
 	Cause     string   `json:"cause,omitempty"`
 	Hint      string   `json:"hint,omitempty"`
 	Retryable bool     `json:"retryable,omitempty"`
+	Clock     bool     `json:"clock,omitempty"`
 	Others    []*Error `json:"others,omitempty"`
 }
 
 // MarshalJSON writes the cause as its text.
 func (e *Error) MarshalJSON() ([]byte, error) {
-	j := errorJSON{Code: e.Code, Op: e.Op, Object: e.Object, Server: e.Server, Address: e.Address, Hint: e.Hint, Retryable: e.Retryable, Others: e.Others}
+	j := errorJSON{Code: e.Code, Op: e.Op, Object: e.Object, Server: e.Server, Address: e.Address, Hint: e.Hint, Retryable: e.Retryable, Clock: e.Clock, Others: e.Others}
 	if e.Cause != nil {
 		j.Cause = e.Cause.Error()
 	}
@@ -163,7 +189,7 @@ func (e *Error) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*e = Error{Code: j.Code, Op: j.Op, Object: j.Object, Server: j.Server, Address: j.Address, Hint: j.Hint, Retryable: j.Retryable, Others: j.Others}
+	*e = Error{Code: j.Code, Op: j.Op, Object: j.Object, Server: j.Server, Address: j.Address, Hint: j.Hint, Retryable: j.Retryable, Clock: j.Clock, Others: j.Others}
 	if j.Cause != "" {
 		e.Cause = errors.New(j.Cause)
 	}

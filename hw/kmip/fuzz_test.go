@@ -72,6 +72,23 @@ func FuzzAnswers(f *testing.F) {
 	f.Add(bytes.Join([][]byte{versions, response(ok(located)), refusal, response(ok(described)), response(ok(second)), response(ok(get)), response(ok(opaque))}, nil))
 	f.Add(bytes.Join([][]byte{versions, refusal, refusal, refusal, refusal}, nil))
 	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+	// What servers did wrong: payloads of neighbours exchanged, one item twice, no ids and the order reversed, another
+	// object, half an answer, words after a good start, a header of 4 GiB, a nest.
+	begin := [][]byte{versions, response(ok(located)), batch(described, second)}
+	twice := ok(get)
+	twice.UniqueBatchItemID = []byte{0, 0, 0, 0}
+	for _, wrong := range [][]byte{
+		batch(opaque, get),
+		response(twice, twice),
+		response(ok(opaque), ok(get)),
+		append(batch(get, get), response(ok(get))...),
+		batch(get, opaque)[:100],
+		[]byte("HTTP/1.1 400 Bad Request\r\n\r\n"),
+		{0x42, 0x00, 0x7B, 0x01, 0xFF, 0xFF, 0xFF, 0xF8},
+		nested(maxDepth + 2),
+	} {
+		f.Add(bytes.Join(append(begin, wrong), nil))
+	}
 	f.Add([]byte{0x42, 0x00, 0x7B, 0x01, 0xFF, 0xFF, 0xFF, 0xF8})
 	f.Fuzz(func(t *testing.T, answers []byte) {
 		id := &endpoint{server: Server{Name: "kms-a"}, id: &identity{}}
@@ -90,6 +107,9 @@ func FuzzAnswers(f *testing.F) {
 				for _, k := range j.result.Keys {
 					if k.Secret.Len() == 0 {
 						t.Error("an empty key is none")
+					}
+					if len(bytes.Trim(k.Secret.Bytes(), "\x00")) == 0 && !bytes.Contains(answers, k.Secret.Bytes()) {
+						t.Error("a key of zeros that no server gave")
 					}
 					k.Secret.Destroy()
 				}
@@ -122,13 +142,18 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
-func TestADeepNestIsRefusedBeforeItIsDecoded(t *testing.T) {
+// nested is a response message in a response message, and so on.
+func nested(depth int) []byte {
 	nest := []byte{}
-	for range maxDepth + 2 {
+	for range depth {
 		head := binary.BigEndian.AppendUint32([]byte{0x42, 0x00, 0x7B, 0x01}, uint32(len(nest)))
 		nest = append(head, nest...)
 	}
-	msg, err := readMessage(bytes.NewReader(nest))
+	return nest
+}
+
+func TestADeepNestIsRefusedBeforeItIsDecoded(t *testing.T) {
+	msg, err := readMessage(bytes.NewReader(nested(maxDepth + 2)))
 	if err != nil {
 		t.Fatal(err)
 	}

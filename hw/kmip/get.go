@@ -78,12 +78,12 @@ func takeKey(key *Key, sel Selector, c *call) *Error {
 		return &Error{Code: CodeProtocol, Cause: errors.New("the answer to Get has no object")}
 	}
 	if p.UniqueIdentifier != key.UniqueID {
-		return &Error{Code: CodeProtocol, Cause: fmt.Errorf("the server gave %q, asked for was %q", p.UniqueIdentifier, key.UniqueID)}
+		return somebodyElses(p.UniqueIdentifier, key.UniqueID)
 	}
 	if sel.ObjectType != "" && typeName(p.ObjectType) != sel.ObjectType {
-		return wrongType(p.ObjectType, sel.ObjectType)
+		return wrongType(sel, p.ObjectType)
 	}
-	raw, err := keyBytes(p)
+	raw, err := keyBytes(sel, p)
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,10 @@ func (g *group) run(ctx context.Context) {
 		rounds++
 		if s == nil { // a job with a final word from one server does not wait for the others to come up
 			g.endAnswered()
+			if g.inVain(open) && ctx.Err() == nil {
+				g.endAll(g.unreachable(nil))
+				return
+			}
 		}
 		if len(g.stillUseful()) == 0 {
 			return
@@ -194,9 +198,25 @@ func (g *group) talk(ctx context.Context, s *session) bool {
 		return true
 	}
 	failure := s.endpoint.fail(s.address, classify(err, s.endpoint.id, time.Now()))
+	if errors.Is(err, errMessage) {
+		if f.nonsense++; f.nonsense >= maxLost { // what babbles is no key server
+			g.giveUp(name, failure)
+			return true
+		}
+	}
 	g.last[name] = failure
 	g.emit(Event{Kind: Failed, Server: name, Address: s.address, Error: failure, Lost: true})
 	return answered > 0 || shrunk || f.size() > known
+}
+
+// giveUp ends a server's say about every open job.
+func (g *group) giveUp(server string, err *Error) {
+	g.emit(Event{Kind: Failed, Server: server, Address: err.Address, Error: err, Lost: true})
+	for _, j := range g.jobs {
+		if j.open(server) {
+			j.failed[server] = err.about("get key", j.request.name())
+		}
+	}
 }
 
 // tell hands over what is done, so that a key that is here waits for no other.

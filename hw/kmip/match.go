@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	kmipgo "github.com/ovh/kmip-go"
@@ -154,14 +155,14 @@ func choose(r Request, located []*object) ([]*object, *Error) {
 	}
 	if len(good) == 0 {
 		worst := matching[0]
-		return nil, &Error{Code: CodeState, Cause: fmt.Errorf("the key (%s) is %s", worst.id, stateName(worst.state)), Hint: "activate a key for this use on the server"}
+		return nil, &Error{Code: CodeState, Cause: fmt.Errorf("%s (%s) is %s", r.Selector, worst.id, strings.ToLower(stateName(worst.state))), Hint: stateHint(worst.state)}
 	}
 	if err := checkTypes(r, good); err != nil {
 		return nil, err
 	}
 	if r.Versions <= 1 {
 		if len(good) > 1 {
-			return nil, &Error{Code: CodeAmbiguous, Cause: fmt.Errorf("%s match, wanted is exactly one: %s", countObjects(len(good)), ids(good)), Hint: "select more narrowly, or deactivate the others"}
+			return nil, &Error{Code: CodeAmbiguous, Cause: fmt.Errorf("%s match %s, wanted is exactly one: %s", countObjects(len(good)), r.Selector, ids(good)), Hint: "select more narrowly, or deactivate the others"}
 		}
 		return good, nil
 	}
@@ -176,7 +177,7 @@ func checkTypes(r Request, objects []*object) *Error {
 			continue // the answer to Get says it
 		}
 		if !slices.Contains(objectTypes(), o.objectType) || (r.Selector.ObjectType != "" && typeName(o.objectType) != r.Selector.ObjectType) {
-			return wrongType(o.objectType, r.Selector.ObjectType)
+			return wrongType(r.Selector, o.objectType)
 		}
 	}
 	return nil

@@ -68,6 +68,19 @@ func stateName(s kmipgo.State) string {
 	return fmt.Sprintf("state %08X", uint32(s))
 }
 
+// stateHint says what to do about a key that is not usable.
+func stateHint(s kmipgo.State) string {
+	switch s {
+	case kmipgo.StateDeactivated:
+		return "register the key in use now under that name on the server"
+	case kmipgo.StateCompromised:
+		return "give the medium a new key, and register that one under the name on the server"
+	case kmipgo.StateDestroyed, kmipgo.StateDestroyedCompromised:
+		return "restore it from the server's backup, or open the medium by another key"
+	}
+	return "activate a key for this use on the server"
+}
+
 // usable: keys are often registered and never activated, and Get is allowed
 // in Pre-Active (KMIP 1.4, section 3.22), so that counts. An object without a
 // state (OpaqueObject has none) is as good as its server says by giving it.
@@ -77,7 +90,7 @@ func usable(s kmipgo.State) bool {
 
 // keyBytes gives the key inside a Get answer. The slice belongs to the object:
 // the caller copies it and wipes the object.
-func keyBytes(p *payloads.GetResponsePayload) ([]byte, *Error) {
+func keyBytes(sel Selector, p *payloads.GetResponsePayload) ([]byte, *Error) {
 	var block *kmipgo.KeyBlock
 	switch o := p.Object.(type) {
 	case *kmipgo.SymmetricKey:
@@ -86,13 +99,17 @@ func keyBytes(p *payloads.GetResponsePayload) ([]byte, *Error) {
 		block = &o.KeyBlock
 	case *kmipgo.OpaqueObject:
 		if len(o.OpaqueDataValue) == 0 {
-			return nil, &Error{Code: CodeFormat, Cause: errors.New("the opaque object is empty")}
+			return nil, &Error{Code: CodeFormat, Cause: fmt.Errorf("%s: the opaque object is empty", sel), Hint: "register the key once more"}
 		}
 		return o.OpaqueDataValue, nil
 	default:
-		return nil, wrongType(p.ObjectType, "")
+		return nil, wrongType(Selector{Name: sel.String()}, p.ObjectType)
 	}
-	return blockBytes(block)
+	key, err := blockBytes(block)
+	if err != nil {
+		err.Cause = fmt.Errorf("%s: %w", sel, err.Cause)
+	}
+	return key, err
 }
 
 // blockBytes takes the shapes that hold plain key bytes (KMIP 1.4, sections 2.1.3 to 2.1.7).
@@ -118,16 +135,17 @@ func blockBytes(b *kmipgo.KeyBlock) ([]byte, *Error) {
 		return nil, &Error{Code: CodeFormat, Cause: fmt.Errorf("key format %08X holds no plain key bytes", uint32(b.KeyFormatType)), Hint: "register the key as Raw, Opaque or TransparentSymmetricKey"}
 	}
 	if len(key) == 0 {
-		return nil, &Error{Code: CodeFormat, Cause: errors.New("the key value is empty")}
+		return nil, &Error{Code: CodeFormat, Cause: errors.New("the key value is empty"), Hint: "register the key once more"}
 	}
 	return key, nil
 }
 
-func wrongType(got kmipgo.ObjectType, want string) *Error {
+func wrongType(sel Selector, got kmipgo.ObjectType) *Error {
+	want := sel.ObjectType
 	if want == "" {
 		want = "SecretData, SymmetricKey or OpaqueObject"
 	}
-	return &Error{Code: CodeWrongType, Cause: fmt.Errorf("the object is a %s, wanted is %s", typeName(got), want)}
+	return &Error{Code: CodeWrongType, Cause: fmt.Errorf("%s is a %s, wanted is %s", sel, typeName(got), want), Hint: "register the key itself under that name, or correct the name"}
 }
 
 // wipeResponse overwrites every key in an answer that was decoded.

@@ -21,17 +21,17 @@ func itemError(item *kmipgo.ResponseBatchItem) *Error {
 	e := &Error{Code: CodeRefused, Cause: errors.New("the server refused: " + reasonName(item.ResultReason) + serverText(item.ResultMessage))}
 	switch item.ResultReason {
 	case kmipgo.ResultReasonItemNotFound:
-		e.Code = CodeNotFound
+		e.Code, e.Hint = CodeNotFound, "register the key on the server, or correct its name"
 	case kmipgo.ResultReasonPermissionDenied, kmipgo.ResultReasonAuthenticationNotSuccessful, kmipgo.ResultReasonAttestationRequired,
 		kmipgo.ResultReasonAttestationFailed, kmipgo.ResultReasonSensitive, kmipgo.ResultReasonNotExtractable:
 		e.Code, e.Hint = CodeDenied, "give this client access to the object on the server"
 	case kmipgo.ResultReasonObjectArchived:
 		e.Code, e.Hint = CodeState, "recover it from the archive on the server"
 	case kmipgo.ResultReasonOperationNotSupported, kmipgo.ResultReasonFeatureNotSupported:
-		e.Code = CodeUnsupported
+		e.Code, e.Hint = CodeUnsupported, "select by unique id, or use another server"
 	case kmipgo.ResultReasonKeyFormatTypeNotSupported, kmipgo.ResultReasonKeyCompressionTypeNotSupported, kmipgo.ResultReasonKeyValueNotPresent,
 		kmipgo.ResultReasonEncodingOptionError:
-		e.Code = CodeFormat
+		e.Code, e.Hint = CodeFormat, "register the key as Raw, Opaque or TransparentSymmetricKey"
 	case kmipgo.ResultReasonGeneralFailure, kmipgo.ResultReasonCryptographicFailure, kmipgo.ResultReasonResponseTooLarge:
 		e.Retryable = true
 	}

@@ -46,12 +46,13 @@ func (s *session) negotiate(ctx context.Context, header kmipgo.ProtocolVersion) 
 		return err
 	}
 	if len(resp.BatchItem) != 1 {
-		return &Error{Code: CodeProtocol, Cause: fmt.Errorf("%w: %d items answer one request", errMessage, len(resp.BatchItem))}
+		return babble("%d items answer one request", len(resp.BatchItem))
 	}
 	item := &resp.BatchItem[0]
 	if item.ResultStatus != kmipgo.ResultStatusSuccess {
 		switch e := itemError(item); e.Code {
 		case CodeDenied:
+			e.Hint = "register this client on the server"
 			return e
 		case CodeUnsupported: // a server that does not know the question answers it in a version that it knows
 			if slices.Contains(versions(), resp.Header.ProtocolVersion) {
@@ -60,12 +61,12 @@ func (s *session) negotiate(ctx context.Context, header kmipgo.ProtocolVersion) 
 			}
 			fallthrough
 		default:
-			return &Error{Code: CodeVersion, Cause: fmt.Errorf("the server takes no message of KMIP %s: %w", header, e.Cause)}
+			return &Error{Code: CodeVersion, Cause: fmt.Errorf("the server takes no message of KMIP %s: %w", header, e.Cause), Hint: versionHint}
 		}
 	}
 	found, ok := item.ResponsePayload.(*payloads.DiscoverVersionsResponsePayload)
 	if !ok {
-		return &Error{Code: CodeProtocol, Cause: fmt.Errorf("%w: no payload in the answer to DiscoverVersions", errMessage)}
+		return babble("no payload in the answer to DiscoverVersions")
 	}
 	for _, v := range versions() {
 		if slices.Contains(found.ProtocolVersion, v) {
@@ -73,11 +74,13 @@ func (s *session) negotiate(ctx context.Context, header kmipgo.ProtocolVersion) 
 		}
 	}
 	if len(s.offered) == 0 {
-		return &Error{Code: CodeVersion, Cause: fmt.Errorf("no KMIP version in common: 1.0 to 1.4 are offered, the server speaks %s", joinVersions(found.ProtocolVersion))}
+		return &Error{Code: CodeVersion, Cause: fmt.Errorf("no KMIP version in common: 1.0 to 1.4 are offered, the server speaks %s", joinVersions(found.ProtocolVersion)), Hint: versionHint}
 	}
 	s.version = s.offered[0]
 	return nil
 }
+
+const versionHint = "enable one of KMIP 1.0 to 1.4 on the server"
 
 func joinVersions(vs []kmipgo.ProtocolVersion) string {
 	if len(vs) == 0 {
@@ -157,7 +160,7 @@ func (s *session) send(ctx context.Context, batch []*call) error {
 	resp, err := roundTrip(ctx, s.conn, s.timeout, s.message(ops...))
 	if bad, ok := errors.AsType[*undecodable](err); ok { // one bad item spoils the whole message: find it
 		if len(batch) == 1 {
-			batch[0].finish(nil, &Error{Code: CodeProtocol, Cause: bad})
+			batch[0].finish(nil, &Error{Code: CodeProtocol, Cause: bad, Hint: babbleHint})
 			s.limit = s.accepted
 			return nil
 		}
@@ -165,7 +168,7 @@ func (s *session) send(ctx context.Context, batch []*call) error {
 		return nil
 	}
 	if err != nil {
-		if ctx.Err() == nil && !s.reused {
+		if ctx.Err() == nil && !s.reused && !errors.Is(err, errMessage) {
 			s.blame(batch, err)
 		}
 		return err
@@ -191,74 +194,10 @@ func (s *session) blame(batch []*call, err error) {
 	}
 	if *c.lost++; *c.lost >= maxLost {
 		e := classify(err, s.endpoint.id, time.Now())
-		c.finish(nil, &Error{Code: e.Code, Cause: fmt.Errorf("%d connections ended at this request: %w", *c.lost, e.Cause), Retryable: true})
-	}
-}
-
-// settle hands the items of an answer to their calls, by id where the server
-// repeats ids, else by position.
-func (s *session) settle(batch []*call, resp *kmipgo.ResponseMessage) error {
-	items := resp.BatchItem
-	if len(batch) == 1 && len(items) == 1 {
-		s.settleItem(batch[0], &items[0], false)
-		return nil
-	}
-	byID := false
-	for i := range items {
-		byID = byID || len(items[i].UniqueBatchItemID) > 0
-	}
-	if !byID && len(items) != len(batch) { // a refusal of the message as a whole, or only the part before an error
-		wipeResponse(resp)
-		if len(batch) == 1 {
-			batch[0].finish(nil, &Error{Code: CodeProtocol, Cause: fmt.Errorf("%w: %d items answer one request", errMessage, len(items))})
-			return nil
+		if e.Hint == "" {
+			e.Hint = "look at the server's log for this request"
 		}
-		s.shrink(len(batch))
-		return nil
-	}
-	for i := range items {
-		at := i
-		if byID {
-			at = len(batch)
-			if id := items[i].UniqueBatchItemID; len(id) == 4 {
-				at = int(min(binary.BigEndian.Uint32(id), uint32(len(batch)))) //nolint:gosec // at most the batch size
-			}
-		}
-		if at >= len(batch) || batch[at].done {
-			wipeResponse(resp)
-			return &Error{Code: CodeProtocol, Cause: fmt.Errorf("%w: an item answers no request of this message", errMessage), Retryable: true}
-		}
-		s.settleItem(batch[at], &items[i], len(batch) > 1)
-	}
-	if slices.ContainsFunc(batch, func(c *call) bool { return !c.done }) {
-		s.shrink(len(batch))
-	}
-	return nil
-}
-
-// settleItem finishes a call, unless the item says that it may fare better in a smaller message.
-func (s *session) settleItem(c *call, item *kmipgo.ResponseBatchItem, inBatch bool) {
-	if item.ResultStatus != kmipgo.ResultStatusSuccess {
-		wipePayload(item.ResponsePayload)
-		if inBatch && (item.ResultReason == kmipgo.ResultReasonResponseTooLarge || item.ResultReason == kmipgo.ResultReasonOperationCanceledByRequester) {
-			return
-		}
-		c.finish(nil, itemError(item))
-		return
-	}
-	if item.ResponsePayload == nil || item.Operation != c.request.Operation() {
-		wipePayload(item.ResponsePayload)
-		c.finish(nil, &Error{Code: CodeProtocol, Cause: fmt.Errorf("%w: the item answers another operation", errMessage)})
-		return
-	}
-	c.finish(item.ResponsePayload, nil)
-}
-
-func (s *session) shrink(from int) {
-	s.limit = max(1, min(s.limit, from)/4)
-	s.accepted = s.limit
-	if s.onShrink != nil {
-		s.onShrink(s.limit)
+		c.finish(nil, &Error{Code: e.Code, Cause: fmt.Errorf("%d connections ended at this request: %w", *c.lost, e.Cause), Hint: e.Hint, Retryable: true})
 	}
 }
 

@@ -64,10 +64,26 @@ func loadIdentity(s Server) (*identity, error) {
 		return nil, err
 	}
 	id.client = cert.Leaf
+	if err := mayBeClient(cert.Leaf); err != nil {
+		return nil, err
+	}
 	// Servers in the field list acceptable CAs that do not hold our issuer and then accept the certificate
 	// all the same; crypto/tls would send none. So it is always sent and the server decides.
 	id.config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
 	return id, nil
+}
+
+// mayBeClient: a certificate that lists what it is for must be used for nothing else (RFC 5280, section 4.2.1.12), so
+// nobody has to be dialled to know that one without clientAuth is refused. One that lists nothing is up to the server.
+func mayBeClient(c *x509.Certificate) error {
+	if len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 || allowsClientAuth(c) {
+		return nil
+	}
+	return &Error{
+		Code:  CodeConfig,
+		Cause: fmt.Errorf("client certificate %q is not for client authentication: its extended key usage does not name clientAuth", c.Subject.String()),
+		Hint:  "have it issued for that",
+	}
 }
 
 func loadCertificate(t TLS) (*tls.Certificate, error) {

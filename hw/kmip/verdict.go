@@ -40,10 +40,14 @@ func (g *group) verdict(j *job) *Error {
 	slices.SortStableFunc(said, func(a, b *Error) int { return weight(a) - weight(b) })
 	v := *said[0]
 	v.Others = append(slices.Clone(v.Others), said[1:]...)
+	for _, other := range said[1:] {
+		v.Clock = v.Clock || other.Clock
+	}
 	for _, e := range g.endpoints {
 		if last := g.last[e.server.Name]; last != nil && j.failed[e.server.Name] == nil {
 			v.Others = append(v.Others, last)
 			v.Retryable = true // the key may be there
+			v.Clock = v.Clock || last.Clock
 		}
 	}
 	return &v
@@ -79,8 +83,19 @@ func (g *group) unreachable(ctxErr error) *Error {
 			e.Code = CodeNoServer
 		}
 		e.Retryable = e.Retryable || s.Retryable
+		e.Clock = e.Clock || s.Clock
 	}
 	return e
+}
+
+// inVain tells that none of these servers can be of use before somebody mends something: no reason to wait here.
+func (g *group) inVain(endpoints []*endpoint) bool {
+	for _, e := range endpoints {
+		if last := g.last[e.server.Name]; last == nil || last.passes() {
+			return false
+		}
+	}
+	return true
 }
 
 // reasons has a line for each server that could not be talked to.

@@ -23,7 +23,7 @@ const (
 )
 
 // errMessage is in the chain of every complaint about an answer's bytes.
-var errMessage = errors.New("not a KMIP answer")
+var errMessage = errors.New("the answer is not KMIP")
 
 // roundTrip sends one message and reads one answer. After any error but
 // errMessage the connection is of no use. The bytes read are wiped; what was
@@ -32,14 +32,16 @@ func roundTrip(ctx context.Context, conn net.Conn, timeout time.Duration, req *k
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	answer := &counted{Reader: conn}
 	resp, err := func() (*kmipgo.ResponseMessage, error) {
 		if _, err := conn.Write(ttlv.MarshalTTLV(req)); err != nil {
 			return nil, err
 		}
-		body, err := readMessage(conn)
+		body, err := readMessage(answer)
 		if err != nil {
 			return nil, err
 		}
@@ -51,10 +53,41 @@ func roundTrip(ctx context.Context, conn net.Conn, timeout time.Duration, req *k
 			return resp, nil
 		}
 		_ = conn.Close()
+		if caller.Err() == nil {
+			return nil, tooSlow(timeout, answer.n)
+		}
 		return nil, fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 	}
 	return resp, err
 }
+
+// tooSlow is a request that was not answered in time, however many bytes trickled in.
+func tooSlow(limit time.Duration, n int) *Error {
+	e := &Error{Code: CodeTimeout, Cause: fmt.Errorf("no answer within %s", limit), Hint: "look at the server: it is overloaded or broken", Retryable: true}
+	if n > 0 {
+		e.Cause = fmt.Errorf("only %d bytes of an answer came within %s", n, limit)
+	}
+	return e
+}
+
+// counted counts what is read, in bytes.
+type counted struct {
+	io.Reader
+	n int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += n
+	return n, err
+}
+
+// babble is an answer that is no KMIP message.
+func babble(format string, args ...any) *Error {
+	return &Error{Code: CodeProtocol, Cause: fmt.Errorf("%w: "+format, append([]any{errMessage}, args...)...), Hint: babbleHint}
+}
+
+const babbleHint = "check the port, and look at the server: it is another program, or broken"
 
 // readMessage reads one TTLV item with its header. It trusts the length only
 // as far as maxMessage, and checks the tag before it reads on: what is no KMIP
@@ -65,11 +98,11 @@ func readMessage(r io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	if tag := int(head[0])<<16 | int(head[1])<<8 | int(head[2]); tag != tagResponseMessage || head[3] != byte(ttlv.TypeStructure) {
-		return nil, &Error{Code: CodeProtocol, Cause: fmt.Errorf("%w: it begins with % x", errMessage, head[:4])}
+		return nil, babble("it begins with % x", head[:4])
 	}
 	n := binary.BigEndian.Uint32(head[4:])
 	if n > maxMessage-8 || n%8 != 0 {
-		return nil, &Error{Code: CodeProtocol, Cause: fmt.Errorf("%w: length %d, at most %d in steps of 8 are taken", errMessage, n, maxMessage-8)}
+		return nil, babble("length %d, at most %d in steps of 8 are taken", n, maxMessage-8)
 	}
 	msg := make([]byte, 8+int(n))
 	copy(msg, head[:])

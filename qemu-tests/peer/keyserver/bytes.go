@@ -16,6 +16,7 @@ import (
 type speaker struct {
 	store    *store
 	rules    Behaviour
+	line     *line
 	answered int
 }
 
@@ -42,7 +43,7 @@ func (s *speaker) serve(conn net.Conn) {
 			s.store.emit(Event{Event: "kmip", Op: "error", Server: s.store.server, Reason: err.Error()})
 			return
 		}
-		if _, err := conn.Write(reply); err != nil {
+		if !s.line.say(reply) {
 			return
 		}
 		if s.answered++; s.rules.HangUpAfter > 0 && s.answered >= s.rules.HangUpAfter {

@@ -86,15 +86,15 @@ media:
   server certificate until DATE (N days left), CN=127.0.0.1,O=initd tests
   client certificate until DATE (N days left), CN=store-07,O=initd tests
 server kms-b (B)
-  reachable, not usable: certificate has expired on DATE by this clock (DATE): renew it on the server [KMIP-TLS-EXPIRED]
+  reachable, not usable: certificate has expired on DATE by this clock (DATE): renew it on the server, or set this machine's clock [KMIP-TLS-EXPIRED]
   server certificate until DATE (EXPIRED), CN=127.0.0.1,O=initd tests
   client certificate until DATE (N days left), CN=store-07,O=initd tests
 key tank0
   found on kms-a: SecretData, Active, id id-0
-  not on kms-b: certificate has expired on DATE by this clock (DATE): renew it on the server [KMIP-TLS-EXPIRED]
+  not on kms-b: certificate has expired on DATE by this clock (DATE): renew it on the server, or set this machine's clock [KMIP-TLS-EXPIRED]
 key tank1: MISSING
   not on kms-a: no object matches store-07/tank1: register the key on the server, or correct its name [KMIP-NOT-FOUND]
-  not on kms-b: certificate has expired on DATE by this clock (DATE): renew it on the server [KMIP-TLS-EXPIRED]
+  not on kms-b: certificate has expired on DATE by this clock (DATE): renew it on the server, or set this machine's clock [KMIP-TLS-EXPIRED]
 1 of 2 keys found; 1 of 2 servers usable
 `
 	if diff := cmp.Diff(want, text); diff != "" {

@@ -33,6 +33,7 @@ type Config struct {
 	Key  string `json:"key"`
 
 	Behaviour
+	Faults
 	Objects []Object `json:"objects"`
 }
 
@@ -62,7 +63,7 @@ type Behaviour struct {
 	Versions []string `json:"versions,omitempty"`
 	// NoDiscover: DiscoverVersions is not supported.
 	NoDiscover bool `json:"noDiscover,omitempty"`
-	// MaxTLS is "1.2" or empty.
+	// MaxTLS is "1.0", "1.1", "1.2" or empty.
 	MaxTLS string `json:"maxTLS,omitempty"`
 	// RequireEKU refuses client certificates that do not name clientAuth.
 	RequireEKU bool   `json:"requireEKU,omitempty"`
@@ -98,8 +99,11 @@ type Object struct {
 	Wrapped bool `json:"wrapped,omitempty"`
 	// Denied objects may be described and not be got.
 	Denied bool `json:"denied,omitempty"`
-	// GiveAs makes Get answer with another unique id than was asked for.
-	GiveAs string `json:"giveAs,omitempty"`
+	// GiveAs makes Get answer with another unique id than was asked for, DescribeAs makes GetAttributes do so.
+	GiveAs     string `json:"giveAs,omitempty"`
+	DescribeAs string `json:"describeAs,omitempty"`
+	// LocateAs is a name under which Locate finds it too, although it does not have it.
+	LocateAs string `json:"locateAs,omitempty"`
 	// HangUp closes the connection instead of answering a Get.
 	HangUp bool `json:"hangUp,omitempty"`
 }
@@ -108,7 +112,7 @@ type Object struct {
 type Event struct {
 	// Event is always "kmip".
 	Event string `json:"event"`
-	// Op is listen, accept, refused (TLS), message, discover, query, locate, attributes, get or error.
+	// Op is listen, accept, refused (TLS), idle (closed for it), message, discover, query, locate, attributes, get or error.
 	Op     string `json:"op"`
 	Server string `json:"server"`
 	// Object is the name of the object (its id if it has none).
@@ -132,6 +136,9 @@ func (c Config) check() error {
 	}
 	if c.Kind != "" && c.Kind != KindKMIPGo && c.Kind != KindBytes {
 		return fmt.Errorf("key server %q: kind %q: want %s or %s", c.Name, c.Kind, KindKMIPGo, KindBytes)
+	}
+	if err := c.Faults.check(); err != nil {
+		return fmt.Errorf("key server %q: %w", c.Name, err)
 	}
 	for _, o := range c.Objects {
 		if _, err := hex.DecodeString(o.Value); err != nil {

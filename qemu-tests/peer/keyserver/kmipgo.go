@@ -15,7 +15,7 @@ import (
 // serveKMIPGo answers one connection by kmip-go's codec and batch executor.
 // Its server's own loop is not used: it sends on a channel that a connection
 // closed in mid-answer has closed, and that panics.
-func (s *Server) serveKMIPGo(conn net.Conn) {
+func (s *Server) serveKMIPGo(conn net.Conn, line *line) {
 	h := &handler{store: s.store, rules: s.config.Behaviour}
 	exec := kmipserver.NewBatchExecutor()
 	if len(h.rules.Versions) > 0 {
@@ -39,7 +39,7 @@ func (s *Server) serveKMIPGo(conn net.Conn) {
 		if h.hungUp {
 			return
 		}
-		if err := stream.Send(resp); err != nil {
+		if !line.say(ttlv.MarshalTTLV(resp)) {
 			return
 		}
 	}
@@ -119,7 +119,7 @@ func (h *handler) attributes(_ context.Context, req *payloads.GetAttributesReque
 	if err != nil {
 		return nil, kmipError(err)
 	}
-	resp := &payloads.GetAttributesResponsePayload{UniqueIdentifier: req.UniqueIdentifier}
+	resp := &payloads.GetAttributesResponsePayload{UniqueIdentifier: o.ID}
 	for _, n := range names {
 		if v := attributeFor(o, n); v != nil {
 			resp.Attribute = append(resp.Attribute, kmip.Attribute{AttributeName: kmip.AttributeName(n), AttributeValue: v})

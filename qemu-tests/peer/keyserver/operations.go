@@ -87,7 +87,7 @@ func (s *speaker) attributes(payload ttlv.Item) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := [][]byte{ttlv.Text(ttlv.UniqueIdentifier, id)}
+	out := [][]byte{ttlv.Text(ttlv.UniqueIdentifier, o.ID)}
 	for _, name := range names {
 		if value := attributeValue(o, name); value != nil {
 			out = append(out, ttlv.Struct(ttlv.Attribute, ttlv.Text(ttlv.AttributeName, name), value))

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +24,8 @@ type Server struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	spoilt atomic.Int64 // answers; see Faults.Times
 
 	mu       sync.Mutex
 	listener net.Listener          // guarded by mu; nil until it listens
@@ -155,24 +159,35 @@ func (s *Server) serve(raw net.Conn) {
 		<-s.ctx.Done()
 		return
 	}
-	conn := tls.Server(&watched{Conn: raw, idle: seconds(s.config.IdleClose)}, s.tls)
+	if s.config.BareHello != "" {
+		s.sayHello(raw)
+		return
+	}
+	idle := func() { s.emit(Event{Event: "kmip", Op: "idle", Server: s.config.Name}) }
+	conn := tls.Server(&watched{Conn: raw, idle: seconds(s.config.IdleClose), tired: idle}, s.tls)
 	ctx, cancel := context.WithTimeout(s.ctx, 30*time.Second)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		s.emit(Event{Event: "kmip", Op: "refused", Server: s.config.Name, Reason: err.Error()})
 		return
 	}
-	if s.config.Kind == KindBytes {
-		(&speaker{store: s.store, rules: s.config.Behaviour}).serve(conn)
+	line := s.newLine(conn, raw)
+	if s.config.Refuse == RefuseHangUp {
+		s.emit(Event{Event: "kmip", Op: "refused", Server: s.config.Name, Reason: "no client is welcome"})
 		return
 	}
-	s.serveKMIPGo(conn)
+	if s.config.Kind == KindBytes {
+		(&speaker{store: s.store, rules: s.config.Behaviour, line: line}).serve(conn)
+		return
+	}
+	s.serveKMIPGo(conn, line)
 }
 
 // watched closes a connection on which nothing arrives for some time.
 type watched struct {
 	net.Conn
-	idle time.Duration
+	idle  time.Duration
+	tired func() // hears when it is closed for idleness
 }
 
 func (w *watched) Read(p []byte) (int, error) {
@@ -181,7 +196,12 @@ func (w *watched) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return w.Conn.Read(p)
+	n, err := w.Conn.Read(p)
+	if w.idle > 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = w.Conn.Close()
+		w.tired()
+	}
+	return n, err
 }
 
 func (c Config) tlsConfig() (*tls.Config, error) {
@@ -194,12 +214,15 @@ func (c Config) tlsConfig() (*tls.Config, error) {
 		return nil, errors.New("no certificate in ca")
 	}
 	t := &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12}
-	switch c.MaxTLS {
-	case "":
-	case "1.2":
-		t.MaxVersion = tls.VersionTLS12
-	default:
-		return nil, fmt.Errorf("maxTLS %q: want 1.2 or nothing", c.MaxTLS)
+	if c.MaxTLS != "" {
+		version, err := tlsVersion(c.MaxTLS)
+		if err != nil {
+			return nil, err
+		}
+		t.MaxVersion, t.MinVersion = version, min(t.MinVersion, version)
+	}
+	if c.Refuse == RefuseAlert {
+		t.VerifyConnection = func(tls.ConnectionState) error { return errors.New("no client is welcome") }
 	}
 	if c.RequireEKU {
 		t.VerifyConnection = func(cs tls.ConnectionState) error {

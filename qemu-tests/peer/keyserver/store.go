@@ -66,7 +66,7 @@ func (s *store) locate(conditions []condition) ([]string, error) {
 func (s *store) meets(o Object, c condition) bool {
 	switch {
 	case c.name == "Name":
-		return o.Name == c.value
+		return o.Name == c.value || o.LocateAs != "" && o.LocateAs == c.value
 	case c.name == "Object Group":
 		return o.Group == c.value
 	case c.name == "Object Type":
@@ -90,6 +90,9 @@ func (s *store) describe(id string, names []string) (Object, []string, error) {
 		return o, nil, err
 	}
 	s.tell("attributes", o.label())
+	if o.DescribeAs != "" {
+		o.ID = o.DescribeAs
+	}
 	if len(names) == 0 {
 		names = []string{"Name", "Object Type", "State", "Object Group", "Initial Date"}
 		for k := range o.Attributes {

@@ -27,9 +27,9 @@ func TestWhatIsWrongWithTLSIsSaidInWordsAndByCode(t *testing.T) {
 		want   string // with dates as DATE and the port as PORT
 	}{
 		{name: "an expired server certificate", server: pki.Expired(), code: kmip.CodeTLSExpired,
-			want: `get key "k" from kms-a (127.0.0.1:PORT): certificate has expired on DATE by this clock (DATE): renew it on the server`},
+			want: `get key "k" from kms-a (127.0.0.1:PORT): certificate has expired on DATE by this clock (DATE): renew it on the server, or set this machine's clock`},
 		{name: "a server certificate of tomorrow", server: pki.NotYet(), code: kmip.CodeTLSNotYet,
-			want: `get key "k" from kms-a (127.0.0.1:PORT): certificate is valid from DATE, this clock says DATE: set this machine's clock`},
+			want: `get key "k" from kms-a (127.0.0.1:PORT): certificate is not yet valid: it is from DATE, this clock says DATE: set this machine's clock`},
 		{name: "a server of another CA", code: kmip.CodeTLSCA,
 			change: func(t *testing.T, _ *world, s *kmip.Server) {
 				s.TLS.CA.PEM = string(must(pki.NewCA("other", pki.Options{}))(t).PEM)
@@ -67,10 +67,10 @@ func TestWhatIsWrongWithTLSIsSaidInWordsAndByCode(t *testing.T) {
 			change: func(t *testing.T, w *world, s *kmip.Server) {
 				s.TLS.Key.PEM = must(w.ca.Client(pki.Options{}, "d"))(t).Key
 			},
-			want: `get key "k" from kms-a (127.0.0.1:PORT): client certificate and key: tls: private key does not match public key`},
+			want: `get key "k" from kms-a (127.0.0.1:PORT): client certificate and key: tls: private key does not match public key: mend the file, or name another one in the appliance file`},
 		{name: "a CA file that is missing", code: kmip.CodeConfig,
 			change: func(_ *testing.T, _ *world, s *kmip.Server) { s.TLS.CA = kmip.Source{Path: "/nonexistent/ca.pem"} },
-			want:   `get key "k" from kms-a (127.0.0.1:PORT): CA bundle: open /nonexistent/ca.pem: no such file or directory`},
+			want:   `get key "k" from kms-a (127.0.0.1:PORT): CA bundle: open /nonexistent/ca.pem: no such file or directory: mend the file, or name another one in the appliance file`},
 	}
 	for _, c := range cases {
 		for _, tls := range []string{"", "1.2"} {

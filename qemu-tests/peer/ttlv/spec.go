@@ -64,6 +64,7 @@ const (
 const (
 	ReasonItemNotFound          = 0x01
 	ReasonResponseTooLarge      = 0x02
+	ReasonAuthentication        = 0x03 // Authentication Not Successful
 	ReasonInvalidMessage        = 0x04
 	ReasonOperationNotSupported = 0x05
 	ReasonInvalidField          = 0x07

@@ -79,6 +79,18 @@ func encode(tag int, typ Type, value []byte) []byte {
 // maxDepth bounds the nesting of structures.
 const maxDepth = 24
 
+// Encode gives the bytes of an item again.
+func (i Item) Encode() []byte {
+	if i.Type != Structure {
+		return encode(i.Tag, i.Type, i.Value)
+	}
+	var parts [][]byte
+	for _, f := range i.Items {
+		parts = append(parts, f.Encode())
+	}
+	return Struct(i.Tag, parts...)
+}
+
 // Decode reads the items that fill b.
 func Decode(b []byte) ([]Item, error) { return decode(b, 0) }
 

@@ -57,11 +57,7 @@ func FuzzDecode(f *testing.F) {
 func reencode(items []Item) []byte {
 	var out []byte
 	for _, i := range items {
-		if i.Type == Structure {
-			out = append(out, Struct(i.Tag, reencode(i.Items))...)
-		} else {
-			out = append(out, encode(i.Tag, i.Type, i.Value)...)
-		}
+		out = append(out, i.Encode()...)
 	}
 	return out
 }
