@@ -103,7 +103,7 @@ func (o *orchestrator) mountState(ctx context.Context, dev string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	_, err = o.children.Run(ctx, step.Call{Func: "mount", Unit: "state disk", Params: mount.Spec{
+	_, err = o.children.Run(ctx, step.Call{Func: "mount", Unit: "state disk", Objects: []string{o.state}, Params: mount.Spec{
 		Device: dev, Where: o.state, Type: "ext4", Options: []string{"nosuid", "nodev", "noexec"},
 	}})
 	return err

@@ -143,13 +143,11 @@ func (o *orchestrator) prepare() error {
 		o.note(text)
 	}
 	o.noteSpare()
-	for _, pid := range hello.BusyPIDs {
-		o.record(report.Event{Kind: report.InitFact, Text: "a child of an orchestrator before this one sleeps in the kernel and cannot be ended", PID: int(pid)})
-	}
 	if err := link.LoopbackUp(); err != nil {
 		o.note(err.Error())
 	}
-	o.children = &child.Runner{Exe: "/proc/self/exe", Cgroup: existing(o.cgroup)}
+	o.children = &child.Runner{Exe: "/proc/self/exe", Cgroup: existing(o.cgroup), State: filepath.Join(o.run, "children")}
+	o.leftovers(hello.BusyPIDs)
 	if o.loader, err = kmod.System("/"); err != nil {
 		return err
 	}

@@ -12,7 +12,11 @@ import (
 
 // Children runs functions of this package in short-lived processes.
 type Children interface {
+	// Run starts one and waits for its result.
 	Run(ctx context.Context, c Call) (Reply, error)
+	// Free returns when no child works on an object (see Call.Objects), or with
+	// the error that Run would be refused with.
+	Free(ctx context.Context, object string) error
 }
 
 // Call is one run of a child.

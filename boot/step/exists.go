@@ -12,7 +12,7 @@ import (
 // Exists tells whether a path is there; a child looks, because it may lie on
 // a device that does not answer.
 func Exists(ctx context.Context, c Children, path string) (bool, error) {
-	r, err := c.Run(ctx, Call{Func: "exists", Unit: path, Params: path})
+	r, err := c.Run(ctx, Call{Func: "exists", Unit: path, Params: path, Objects: []string{path}})
 	if err != nil {
 		return false, err
 	}

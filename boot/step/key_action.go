@@ -53,7 +53,7 @@ func (a *keyAction) Apply(ctx context.Context, u *plan.Unit, progress func(engin
 		a.ApplyBatch(ctx, []*plan.Unit{u}, func(_ int, p engine.Progress) { progress(p) }, func(_ int, err error) { out = err })
 		return out
 	case s.File != "":
-		return a.fromChild(ctx, u, s.Name, Call{Func: "keyfile", Unit: u.ID, Params: a.deps.Paths.resolve(s.File)}, progress)
+		return a.fromChild(ctx, u, s.Name, Call{Func: "keyfile", Unit: u.ID, Params: a.deps.Paths.resolve(s.File), Objects: []string{u.ID}}, progress)
 	}
 	return fmt.Errorf("%s: the plan names no source for it; it was made by another version", u.ID)
 }

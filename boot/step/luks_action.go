@@ -97,12 +97,15 @@ func (a *luksAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress f
 	}()
 	for i, u := range us {
 		s, p, err := a.prepare(u)
+		if err == nil {
+			err = a.deps.Children.Free(ctx, u.ID) // one that is stuck must not hold the others back
+		}
 		switch {
 		case err != nil:
 			done(i, err)
 		case s.Ephemeral:
 			progress(i, engine.Progress{Object: p.Device})
-			_, err := a.deps.Children.Run(ctx, Call{Func: "luks-plain", Unit: u.ID, Params: p})
+			_, err := a.deps.Children.Run(ctx, Call{Func: "luks-plain", Unit: u.ID, Params: p, Objects: []string{u.ID}})
 			done(i, err)
 		case s.Prompt != "": // such a unit is in no batch
 			done(i, a.byPeople(ctx, u, s, p, func(p engine.Progress) { progress(i, p) }))
@@ -181,7 +184,11 @@ func (a *luksAction) run(ctx context.Context, unit string, params []openParams, 
 		}
 		done(n, err)
 	}
-	_, err := a.deps.Children.Run(ctx, Call{Func: "luks-open", Unit: unit, Params: params, Files: files, Progress: func(m ChildProgress) {
+	objects := make([]string, len(params))
+	for n, p := range params {
+		objects[n] = plan.ClassLUKS + "/" + p.Name
+	}
+	_, err := a.deps.Children.Run(ctx, Call{Func: "luks-open", Unit: unit, Params: params, Objects: objects, Files: files, Progress: func(m ChildProgress) {
 		switch {
 		case m.Index < 0 || m.Index >= len(params):
 		case m.Progress != nil:

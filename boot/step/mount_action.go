@@ -104,13 +104,13 @@ func (a *mountAction) Apply(ctx context.Context, u *plan.Unit, progress func(eng
 	if mount.At(list, s.Where) != nil && s.Type == "bind" {
 		fn = "remount" // what Check called partial
 	}
-	_, err = a.deps.Children.Run(ctx, Call{Func: fn, Unit: u.ID, Params: want})
+	_, err = a.deps.Children.Run(ctx, Call{Func: fn, Unit: u.ID, Params: want, Objects: []string{u.ID}})
 	return err
 }
 
 func (a *mountAction) check(ctx context.Context, u *plan.Unit, want mount.Spec, progress func(engine.Progress)) error {
 	r, err := a.deps.Children.Run(ctx, Call{
-		Func: "fsck", Unit: u.ID, Params: want, Uninterruptible: true,
+		Func: "fsck", Unit: u.ID, Params: want, Uninterruptible: true, Objects: []string{u.ID},
 		Progress: func(p ChildProgress) {
 			if p.Progress != nil {
 				progress(*p.Progress)

@@ -49,7 +49,7 @@ type StateFiles struct {
 func ReadState(ctx context.Context, c Children, dir string) (StateFiles, error) {
 	var s StateFiles
 	var got []byte
-	_, err := c.Run(ctx, Call{Func: "state-read", Unit: "state disk", Params: dir, Progress: func(p ChildProgress) {
+	_, err := c.Run(ctx, Call{Func: "state-read", Unit: "state disk", Params: dir, Objects: []string{dir}, Progress: func(p ChildProgress) {
 		if len(p.Files) == 1 {
 			defer p.Files[0].Close()
 			got, _ = io.ReadAll(io.NewSectionReader(p.Files[0], 0, 64<<20))
@@ -76,7 +76,7 @@ func KeepPlan(ctx context.Context, c Children, dir string, p *plan.Plan) error {
 	if err != nil {
 		return fmt.Errorf("keep the plan: %w", err)
 	}
-	_, err = c.Run(ctx, Call{Func: "state-write", Unit: "state disk", Params: keepParams{Path: filepath.Join(dir, StateLastGood), Data: b}})
+	_, err = c.Run(ctx, Call{Func: "state-write", Unit: "state disk", Objects: []string{dir}, Params: keepParams{Path: filepath.Join(dir, StateLastGood), Data: b}})
 	if err != nil {
 		return fmt.Errorf("keep the plan: %w", err)
 	}

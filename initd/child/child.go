@@ -55,11 +55,14 @@ type message struct {
 }
 
 // Stuck is the error of a child that survives SIGKILL: it sleeps in the
-// kernel, and nothing in user space can end it.
+// kernel, and nothing in user space can end it. A call that would work on the
+// same object is refused with it too.
 type Stuck struct {
 	Func, Unit string
 	PID        int
 	Wchan      string // the kernel function it sleeps in, as /proc/PID/wchan says
+
+	freed <-chan struct{}
 }
 
 func (e *Stuck) Error() string {
@@ -68,6 +71,10 @@ func (e *Stuck) Error() string {
 
 // Stuck returns what the report shows.
 func (e *Stuck) Stuck() (pid int, wchan string) { return e.PID, e.Wchan }
+
+// Freed is closed when the process has gone after all, with everything that
+// it started.
+func (e *Stuck) Freed() <-chan struct{} { return e.freed }
 
 // Code returns the stable code of this error.
 func (e *Stuck) Code() string { return "CHILD-STUCK" }

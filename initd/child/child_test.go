@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +50,11 @@ func functions() map[string]step.ChildFunc {
 		"panic": func(_ context.Context, in *step.ChildInput) (any, error) { panic("secret " + string(in.Params)) },
 		"exit":  func(context.Context, *step.ChildInput) (any, error) { os.Exit(7); return nil, nil },
 		// A sleep, because the runtime ends a program in which nothing can ever happen.
+		"begin": func(_ context.Context, in *step.ChildInput) (any, error) {
+			in.Tell(step.ChildProgress{Index: 1, Done: true})
+			time.Sleep(time.Hour) // as hang
+			return nil, nil
+		},
 		"hang": func(context.Context, *step.ChildInput) (any, error) { time.Sleep(time.Hour); return nil, nil },
 		"patient": func(ctx context.Context, _ *step.ChildInput) (any, error) {
 			<-ctx.Done()
@@ -153,5 +159,67 @@ func TestAChildRunsAnotherBelowItself(t *testing.T) {
 func TestWithoutDescriptorsItRefuses(t *testing.T) {
 	if code := Main("echo", functions(), io.Discard); code != 2 {
 		t.Errorf("status: got %d, want 2", code)
+	}
+}
+
+// While a child works on an object, another call for it waits; it goes on when
+// that one and everything it started is gone. Others are not held back.
+func TestNoTwoChildrenWorkOnOneObject(t *testing.T) {
+	r := &Runner{Exe: os.Args[0]}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	first := make(chan error, 1)
+	begun := make(chan struct{})
+	go func() {
+		_, err := r.Run(ctx, step.Call{Func: "begin", Unit: "mount/a", Objects: []string{"a", "b"}, Progress: func(p step.ChildProgress) {
+			if p.Done { // part 1, which is b's
+				close(begun)
+			}
+		}})
+		first <- err
+	}()
+	<-begun
+	short, stop := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer stop()
+	if _, err := r.Run(short, step.Call{Func: "echo", Params: "x", Unit: "second", Objects: []string{"a"}}); err == nil || !strings.Contains(err.Error(), "wait for begin of mount/a to end") {
+		t.Errorf("a second child on a: got %v, want that it waits for the first", err)
+	}
+	if _, err := r.Run(context.Background(), step.Call{Func: "echo", Params: "x", Unit: "other", Objects: []string{"b", "c"}}); err != nil {
+		t.Errorf("on b, which is through, and c: %v", err)
+	}
+	cancel()
+	if err := <-first; !errors.Is(err, context.Canceled) {
+		t.Errorf("the first: got %v, want that it was called off", err)
+	}
+	if _, err := r.Run(context.Background(), step.Call{Func: "echo", Params: "x", Unit: "third", Objects: []string{"a"}}); err != nil {
+		t.Errorf("on a, after the first is gone: %v", err)
+	}
+	if err := r.Free(context.Background(), "a"); err != nil {
+		t.Errorf("a is free: %v", err)
+	}
+}
+
+// What a file says of a group in which nobody lives is forgotten.
+func TestWhatIsGoneIsNoLeftover(t *testing.T) {
+	dir := t.TempDir()
+	r := &Runner{Exe: os.Args[0], Cgroup: filepath.Join(dir, "cgroup"), State: filepath.Join(dir, "children")}
+	for _, d := range []string{r.Cgroup, r.State} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{"mount-1.json": `{"func":"mount","unit":"mount/a","objects":["mount/a"]}`, "mount-2.json": "{", "mount-3.json": ""} {
+		if err := os.WriteFile(filepath.Join(r.State, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list := r.Adopt(); len(list) != 0 {
+		t.Errorf("leftovers: got %v, want none", list)
+	}
+	if left, err := os.ReadDir(r.State); err != nil || len(left) != 0 {
+		t.Errorf("files that are left: %v, %v", left, err)
+	}
+	if err := r.Free(context.Background(), "mount/a"); err != nil {
+		t.Error(err)
 	}
 }

@@ -9,8 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"initd/boot/step"
+	"initd/hw/process"
 )
 
 // Runner starts children. It is safe for concurrent use.
@@ -27,16 +27,22 @@ type Runner struct {
 	// Cgroup is the folder of a cgroup2 tree below which each child gets a
 	// group of its own; empty: children stay in the caller's group.
 	Cgroup string
+	// State is a folder in memory that remembers which child works on which
+	// objects, for the next orchestrator; empty: nothing does.
+	State string
 
 	count atomic.Uint64
+	mu    sync.Mutex
+	held  map[string]*hold // guarded by mu; by object
 }
 
 // defaultGrace is how long a killed child may take to end.
 const defaultGrace = 2 * time.Second
 
 // Run starts one child and waits for its result. When ctx ends first the
-// child is killed with everything it started; if it does not end within the
-// grace, *Stuck is returned and a goroutine goes on waiting for it.
+// child is killed with everything it started; if that does not end within the
+// grace, *Stuck is returned and a goroutine goes on waiting for it. *Stuck is
+// returned too, without a child, if one before it is stuck on the same object.
 func (r *Runner) Run(ctx context.Context, c step.Call) (step.Reply, error) {
 	wait, err := r.Start(ctx, c)
 	if err != nil {
@@ -51,48 +57,62 @@ func (r *Runner) Start(ctx context.Context, c step.Call) (wait func() (step.Repl
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	p, err := r.start(ctx, c)
+	h, err := r.claim(ctx, c)
 	if err != nil {
+		return nil, err
+	}
+	p, err := r.start(ctx, c, h)
+	if err != nil {
+		h.release()
 		return nil, fmt.Errorf("start %s for %s: %w", c.Func, c.Unit, err)
 	}
 	heard := make(chan outcome, 1)
-	go func() { heard <- p.hear(c.Progress) }()
-	exited := make(chan error, 1)
+	go func() { heard <- p.hear(h, c.Progress) }()
+	ended := make(chan error, 1)
 	go func() {
-		exited <- p.cmd.Wait()
-		p.cleanup()
+		ended <- p.cmd.Wait()
+		p.reap(h, c.Grace)
 	}()
-	return func() (step.Reply, error) { return p.wait(ctx, c, heard, exited) }, nil
+	return func() (step.Reply, error) { return p.wait(ctx, c, h, heard, ended) }, nil
 }
 
-func (p *process) wait(ctx context.Context, c step.Call, heard <-chan outcome, exited <-chan error) (step.Reply, error) {
+func (p *child) wait(ctx context.Context, c step.Call, h *hold, heard <-chan outcome, ended <-chan error) (step.Reply, error) {
 	select {
 	case o := <-heard:
-		return p.finish(ctx, c, o, exited)
+		if o.err == nil {
+			return p.finish(c, h, o)
+		}
+		select {
+		case why := <-ended:
+			return step.Reply{}, p.died(c, o, why)
+		case <-ctx.Done():
+		}
 	case <-ctx.Done():
 	}
+	asleep, isAsleep := process.Asleep(p.cmd.Process.Pid)
 	p.kill()
-	grace := c.Grace
-	if grace == 0 {
-		grace = defaultGrace
-	}
-	t := time.NewTimer(grace)
-	defer t.Stop()
+	h.killed(c.Grace)
 	select {
-	case <-exited:
-		o := <-heard
-		closeAll(o.files)
-		return step.Reply{}, fmt.Errorf("%s for %s: %w", c.Func, c.Unit, context.Cause(ctx))
-	case <-t.C:
-		return step.Reply{}, p.stuck(c)
+	case <-h.gone:
+	case <-h.jammed:
+		return step.Reply{}, h.stuck(c.Func, c.Unit)
 	}
+	select {
+	case o := <-heard:
+		closeAll(o.files)
+	default: // it was heard before, with an error
+	}
+	if isAsleep {
+		return step.Reply{}, fmt.Errorf("%s for %s: process %d slept in the kernel (%s): %w", c.Func, c.Unit, p.cmd.Process.Pid, asleep, context.Cause(ctx))
+	}
+	return step.Reply{}, fmt.Errorf("%s for %s: %w", c.Func, c.Unit, context.Cause(ctx))
 }
 
-// process is one running child.
-type process struct {
+// child is one running process.
+type child struct {
 	cmd   *exec.Cmd
 	conn  *net.UnixConn
-	group string
+	group process.Group // empty: it has none of its own
 }
 
 type outcome struct {
@@ -101,7 +121,7 @@ type outcome struct {
 	err   error
 }
 
-func (r *Runner) start(ctx context.Context, c step.Call) (*process, error) {
+func (r *Runner) start(ctx context.Context, c step.Call, h *hold) (*child, error) {
 	params, err := json.Marshal(c.Params)
 	if err != nil {
 		return nil, fmt.Errorf("marshal parameters: %w", err)
@@ -129,7 +149,7 @@ func (r *Runner) start(ctx context.Context, c step.Call) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{conn: conn}
+	p := &child{conn: conn}
 	cmd := exec.Command(r.Exe, "child", c.Func)
 	cmd.Args[0] = "initd"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C"}
@@ -138,33 +158,51 @@ func (r *Runner) start(ctx context.Context, c step.Call) (*process, error) {
 	cmd.ExtraFiles = append([]*os.File{mem, theirs}, c.Files...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if r.Cgroup != "" {
-		p.group = filepath.Join(r.Cgroup, fmt.Sprintf("%s-%d", c.Func, r.count.Add(1)))
-		dir, err := openGroup(p.group)
+		dir, err := r.group(c.Func, p)
 		if err != nil {
 			conn.Close()
 			return nil, err
 		}
 		defer dir.Close()
 		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
+		h.group = p.group
+		if r.State != "" && len(c.Objects) > 0 {
+			h.file = filepath.Join(r.State, filepath.Base(string(p.group))+".json")
+		}
 	}
 	p.cmd = cmd
+	h.remember() // before it can do anything
 	if err := cmd.Start(); err != nil {
 		conn.Close()
 		p.cleanup()
 		return nil, err
 	}
+	h.started(cmd.Process.Pid)
 	return p, nil
 }
 
-func openGroup(path string) (*os.File, error) {
-	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("make cgroup: %w", err)
+// group makes a cgroup that nobody has: one of an orchestrator before this one
+// may still be lived in.
+func (r *Runner) group(fn string, p *child) (*os.File, error) {
+	for {
+		path := filepath.Join(r.Cgroup, fmt.Sprintf("%s-%d", fn, r.count.Add(1)))
+		err := os.Mkdir(path, 0o755)
+		if errors.Is(err, os.ErrExist) && os.Remove(path) != nil {
+			continue
+		}
+		if errors.Is(err, os.ErrExist) {
+			err = os.Mkdir(path, 0o755)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("make cgroup: %w", err)
+		}
+		p.group = process.Group(path)
+		return os.Open(path)
 	}
-	return os.Open(path)
 }
 
 // hear reads messages until the last one or the end of the socket.
-func (p *process) hear(progress func(step.ChildProgress)) outcome {
+func (p *child) hear(h *hold, progress func(step.ChildProgress)) outcome {
 	defer p.conn.Close()
 	buf, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*maxRights))
 	for {
@@ -176,6 +214,9 @@ func (p *process) hear(progress func(step.ChildProgress)) outcome {
 			return outcome{message: m, files: files}
 		case m.Progress != nil && progress != nil:
 			m.Progress.Files = files
+			if m.Progress.Done {
+				h.through(m.Progress.Index) // first: who hears it may start the next
+			}
 			progress(*m.Progress)
 		default:
 			closeAll(files)
@@ -183,69 +224,59 @@ func (p *process) hear(progress func(step.ChildProgress)) outcome {
 	}
 }
 
-// finish turns the last message, or its lack, into a result.
-func (p *process) finish(ctx context.Context, c step.Call, o outcome, exited <-chan error) (step.Reply, error) {
-	if o.err == nil {
-		p.kill() // it has said its last word; nothing it started may stay
-		if o.Error != nil {
-			closeAll(o.files)
-			return step.Reply{}, o.Error
-		}
-		return step.Reply{Result: o.Result, Files: o.files}, nil
+// finish turns the last message into a result. What the child started may not
+// stay; that it has gone is awaited by who wants the same objects.
+func (p *child) finish(c step.Call, h *hold, o outcome) (step.Reply, error) {
+	p.kill()
+	h.killed(c.Grace)
+	if o.Error != nil {
+		closeAll(o.files)
+		return step.Reply{}, o.Error
 	}
-	var why error
-	select {
-	case why = <-exited:
-	case <-ctx.Done():
-		p.kill()
-		return step.Reply{}, fmt.Errorf("%s for %s: %w", c.Func, c.Unit, context.Cause(ctx))
-	}
+	return step.Reply{Result: o.Result, Files: o.files}, nil
+}
+
+// died is the error of a child that ended without a last message.
+func (p *child) died(c step.Call, o outcome, why error) error {
 	if why == nil {
 		why = o.err
 	}
-	return step.Reply{}, &step.ChildError{
+	return &step.ChildError{
 		CodeText: "CHILD-DIED",
 		Message:  fmt.Sprintf("%s for %s: process %d ended without a result: %v", c.Func, c.Unit, p.cmd.Process.Pid, why),
 	}
 }
 
-func (p *process) kill() {
-	if p.group != "" && os.WriteFile(filepath.Join(p.group, "cgroup.kill"), []byte("1"), 0) == nil {
-		return
+// reap waits until everything that the child started has gone too.
+func (p *child) reap(h *hold, grace time.Duration) {
+	if p.group != "" && !p.group.Empty() {
+		p.kill()
+		h.killed(grace)
+		if p.group.AwaitEmpty() != nil {
+			h.jam.Do(func() { close(h.jammed) }) // nobody will tell when it goes
+			return
+		}
+	}
+	p.cleanup()
+	h.release()
+}
+
+func (p *child) kill() {
+	if p.group != "" {
+		if err := p.group.Kill(); err == nil || errors.Is(err, os.ErrNotExist) {
+			return // it is gone with its last process
+		}
 	}
 	// The process group is the child's own; the signal cannot reach others
 	// while the child is not yet waited for.
 	_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL)
 }
 
-// cleanup removes the cgroup; a group that still holds a dying process stays
-// behind and is removed with its parent's next start.
-func (p *process) cleanup() {
+// cleanup removes the cgroup.
+func (p *child) cleanup() {
 	if p.group != "" {
-		_ = os.Remove(p.group)
+		_ = os.Remove(string(p.group))
 	}
-}
-
-func (p *process) stuck(c step.Call) error {
-	pid := p.cmd.Process.Pid
-	return &Stuck{Func: c.Func, Unit: c.Unit, PID: pid, Wchan: wchan(pid)}
-}
-
-// wchan says where a process sleeps: the first of its threads that is in
-// uninterruptible sleep, else the process itself.
-func wchan(pid int) string {
-	tasks, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "*"))
-	for _, t := range tasks {
-		b, _ := os.ReadFile(filepath.Join(t, "stat"))
-		_, rest, _ := strings.Cut(string(b), ") ")
-		if !strings.HasPrefix(rest, "D") {
-			continue
-		}
-		if w, err := os.ReadFile(filepath.Join(t, "wchan")); err == nil && len(w) > 1 {
-			return string(w)
-		}
-	}
-	return "unknown"
 }
 
 func sealed(name string, b []byte) (*os.File, error) {

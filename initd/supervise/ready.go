@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"initd/hw/process"
+	"initd/initd/pid1/client"
 	"initd/initd/pid1/wire"
 )
 
@@ -164,13 +166,42 @@ func (u *unit) tryExec(ctx context.Context, p *proc, n int) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	u.m.own(started.ID, stray{u.m})
-	ask2, cancel2 := context.WithTimeout(context.Background(), answerTime)
-	defer cancel2()
-	if u.m.init.Signal(ask2, started.ID, unix.SIGKILL, true) != nil {
-		_ = u.m.init.Signal(ask2, started.ID, unix.SIGKILL, false)
-	}
+	u.endProbe(ctx, p, started, w)
 	return err
+}
+
+// endProbe kills a probe and waits until it is gone: there is never a second
+// one beside one that sleeps in the kernel.
+func (u *unit) endProbe(ctx context.Context, p *proc, started client.Process, w probing) {
+	ask, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	if u.m.init.Signal(ask, started.ID, unix.SIGKILL, true) != nil {
+		_ = u.m.init.Signal(ask, started.ID, unix.SIGKILL, false)
+	}
+	patience := time.NewTimer(killTime)
+	defer patience.Stop()
+	u.mu.Lock()
+	ready := u.def.Ready
+	u.mu.Unlock()
+	for {
+		select {
+		case e := <-w.ended:
+			u.m.finish(e)
+			return
+		case <-ctx.Done():
+			u.m.own(started.ID, stray{u.m})
+			select {
+			case e := <-w.ended: // it went meanwhile
+				u.m.finish(e)
+			default:
+			}
+			return
+		case <-patience.C:
+			if wchan, asleep := process.Asleep(started.PID); asleep {
+				u.missing(p, fmt.Sprintf("waiting for %s: process %d sleeps in the kernel (%s) and cannot be ended", ready, started.PID, wchan))
+			}
+		}
+	}
 }
 
 // probeError adds the last line that the probe wrote; all of it is in the

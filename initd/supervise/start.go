@@ -111,6 +111,9 @@ func (u *unit) begin(s Service) error {
 	switch u.phase {
 	case Down, Failed, Skipped:
 	case Stopping:
+		if err := u.stuck(u.proc); err != nil {
+			return err
+		}
 		return errors.New("it is being stopped")
 	default:
 		if u.digest != "" && u.digest != s.digest() {

@@ -3,13 +3,14 @@ package supervise
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"initd/hw/process"
 )
 
 // Stuck is the error of a service that SIGKILL does not end: it sleeps in the
@@ -18,10 +19,39 @@ type Stuck struct {
 	Name  string
 	PID   int
 	Wchan string // the kernel function it sleeps in, if that can be seen
+
+	freed <-chan struct{}
 }
 
 func (e *Stuck) Error() string {
 	return fmt.Sprintf("stop %s: process %d sleeps in the kernel (%s) and cannot be ended", e.Name, e.PID, e.Wchan)
+}
+
+// Stuck returns what the report shows.
+func (e *Stuck) Stuck() (pid int, wchan string) { return e.PID, e.Wchan }
+
+// Freed is closed when the service is down after all.
+func (e *Stuck) Freed() <-chan struct{} { return e.freed }
+
+// Code returns the stable code of this error.
+func (e *Stuck) Code() string { return "SERVICE-STUCK" }
+
+// stuck is the error if the service's process sleeps so that it cannot be
+// ended; nil if it does not.
+func (u *unit) stuck(p *proc) error {
+	if p == nil {
+		return nil
+	}
+	wchan, asleep := process.Asleep(p.PID)
+	if !asleep {
+		return nil
+	}
+	freed := make(chan struct{})
+	go func() {
+		u.awaitDown()
+		close(freed)
+	}()
+	return &Stuck{Name: u.name, PID: p.PID, Wchan: wchan, freed: freed}
 }
 
 // killTime is how long a killed service may take to end.
@@ -60,15 +90,17 @@ func (m *Manager) Stop(ctx context.Context, name string) error {
 	if err != nil {
 		sig = unix.SIGTERM
 	}
-	if p != nil {
+	if p != nil && was != Loading { // else nobody is there who could end in order
 		u.signal(ctx, p, sig, false)
-	} // else it is being spawned, and killed then
-	if u.wait(ctx, def.Stop.Timeout) {
+	} // without a process it is being spawned, and killed then
+	if was != Loading && u.wait(ctx, def.Stop.Timeout) {
 		return nil
 	}
 	u.mu.Lock()
 	p = u.proc
-	u.because(fmt.Sprintf("did not end within %s of SIG%s: killed", def.Stop.Timeout, strings.TrimPrefix(strings.ToUpper(def.Stop.Signal), "SIG")))
+	if was != Loading {
+		u.because(fmt.Sprintf("did not end within %s of SIG%s: killed", def.Stop.Timeout, strings.TrimPrefix(strings.ToUpper(def.Stop.Signal), "SIG")))
+	}
 	u.mu.Unlock()
 	if p != nil {
 		u.signal(ctx, p, unix.SIGKILL, true)
@@ -76,14 +108,13 @@ func (m *Manager) Stop(ctx context.Context, name string) error {
 	if u.wait(ctx, killTime) {
 		return nil
 	}
-	if err := ctx.Err(); err != nil {
+	if err := u.stuck(p); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
 		return fmt.Errorf("stop %s: %w", name, context.Cause(ctx))
 	}
-	pid := 0
-	if p != nil {
-		pid = p.PID
-	}
-	return &Stuck{Name: name, PID: pid, Wchan: wchan(pid)}
+	return fmt.Errorf("stop %s: no end within %s of SIGKILL", name, killTime)
 }
 
 func (u *unit) signal(ctx context.Context, p *proc, s syscall.Signal, whole bool) {
@@ -114,12 +145,17 @@ func (u *unit) wait(ctx context.Context, limit time.Duration) bool {
 	}
 }
 
-func wchan(pid int) string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", pid))
-	if err != nil || len(b) == 0 || string(b) == "0" {
-		return "unknown"
+// awaitDown waits for the service to be down, however long that takes.
+func (u *unit) awaitDown() {
+	for {
+		u.mu.Lock()
+		down, moved := u.phase == Down, u.moved
+		u.mu.Unlock()
+		if down {
+			return
+		}
+		<-moved
 	}
-	return string(b)
 }
 
 // StopAll stops services in waves: those of one wave together, a wave after
