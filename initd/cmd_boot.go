@@ -65,6 +65,7 @@ type orchestrator struct {
 	desk     *step.Desk
 	services *services
 	chosen   chosen
+	floor    time.Time                     // of the clock
 	stateDir string                        // "" without a state disk
 	engine   atomic.Pointer[engine.Engine] // nil until the plan is there
 	down     chan string                   // a way down that somebody asked for
@@ -226,15 +227,15 @@ func (d *onceDrivers) Coldplug(ctx context.Context) error {
 
 // clock raises the clock to its floor: before it, no certificate is valid.
 func (o *orchestrator) clock(state step.StateFiles) {
-	floor := clock.Floor(builtAt(), state.NotBefore, step.NotBefore(filepath.Dir(o.file)))
+	o.floor = clock.Floor(builtAt(), state.NotBefore, step.NotBefore(filepath.Dir(o.file)))
 	before := time.Now()
-	raised, err := clock.Raise(floor)
+	raised, err := clock.Raise(o.floor)
 	switch {
 	case err != nil:
 		o.note(err.Error())
 	case raised:
 		o.note(fmt.Sprintf("the clock stood at %s and was raised to %s, the latest time that is certainly past",
-			before.UTC().Format(time.RFC3339), floor.UTC().Format(time.RFC3339)))
+			before.UTC().Format(time.RFC3339), o.floor.UTC().Format(time.RFC3339)))
 		o.record(report.Anchor(time.Now()))
 	}
 }
@@ -258,8 +259,8 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 	deps := &step.Deps{
 		Children: o.children, Services: o.services, Devices: o.blocks, Volumes: volumes{}, Keys: o.keys,
 		Modules: o.loader, Desk: o.desk, Life: life, Note: o.note,
-		OwnDNS: o.chosen.plan.Unit("dns") != nil,
-		Paths:  step.Paths{Config: o.chosen.config, Identity: identity, Run: o.run, Resolv: "/etc/resolv.conf"},
+		ClockFloor: o.floor, OwnDNS: o.chosen.plan.Unit("dns") != nil,
+		Paths: step.Paths{Config: o.chosen.config, Identity: identity, Run: o.run, Resolv: "/etc/resolv.conf"},
 	}
 	eng, err := engine.New(engine.Config{
 		Plan: o.chosen.plan, Actions: step.Actions(deps),

@@ -50,6 +50,9 @@ func (s *state) apply(e report.Event) {
 	case report.Settled:
 		s.settled = true
 		return
+	case report.ClockStepped:
+		s.clockStepped(e)
+		return
 	}
 	u := s.byID[e.Unit]
 	if u == nil {
@@ -74,6 +77,17 @@ func (s *state) apply(e report.Event) {
 		}
 	case report.Commanded:
 		u.order, u.why = e.Command, e.Reason
+	}
+}
+
+// clockStepped: what failed because of the clock is due now, not at the end of its pause.
+func (s *state) clockStepped(e report.Event) {
+	s.stepped = e.At
+	for _, u := range s.units {
+		if u.phase == idle && u.err != nil && u.err.Clock && retryable(u, u.err) {
+			u.retryAt = 0
+			s.mark(u)
+		}
 	}
 }
 
@@ -228,7 +242,7 @@ func (s *state) exempt() {
 
 func (s *state) attemptStarted(u *unit, e report.Event) {
 	if e.Op == report.Check {
-		u.attempt = e.Attempt
+		u.attempt, u.begun = e.Attempt, e.At
 		u.made, u.cancelled, u.final, u.noted = false, false, false, false
 		u.err, u.retryAt, u.object = nil, 0, ""
 		u.look, u.looking = false, u.unmet > 0

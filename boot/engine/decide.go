@@ -133,6 +133,9 @@ func (s *state) fail(u *unit, now time.Duration, err *report.Error) decision {
 	again := retryable(u, err)
 	if again {
 		e.RetryAt = s.retryAt(u, now, u.attempt)
+		if err.Clock && s.stepped > u.begun { // the clock was another one when the attempt began
+			e.RetryAt = now
+		}
 	}
 	most := firstRound(u.u.Policy)
 	switch {

@@ -172,6 +172,62 @@ func TestFailures(t *testing.T) {
 	})
 }
 
+// ofTheClock is an error that another clock may end.
+type ofTheClock struct{ error }
+
+func (ofTheClock) Clock() bool { return true }
+
+func TestAStepOfTheClockStartsWhatFailedBecauseOfIt(t *testing.T) {
+	expired := ofTheClock{errors.New("certificate has expired by this clock")}
+	slow := func(x *plan.Unit) { x.Policy.Retry = plan.Retry{Initial: plan.Duration(time.Hour)} }
+	in(t, "at once, and nothing else", func(t *testing.T) {
+		g := newRig(t, u("a", slow), u("b", slow), u("c", slow))
+		g.m.unit("a").fails, g.m.unit("a").err = 2, expired
+		g.m.unit("b").fails = 1
+		g.run()
+		defer g.end()
+		g.after(time.Minute)
+		g.wants(map[string]report.State{"a": report.Degraded, "b": report.Degraded, "c": report.Done, "ready": report.Done})
+		for range 2 { // it helps the second time
+			if err := g.e.Record(report.Anchor(time.Now())); err != nil {
+				t.Fatal(err)
+			}
+			g.after(time.Second)
+		}
+		g.wants(map[string]report.State{"a": report.Done, "b": report.Degraded})
+		if n := g.m.count("apply c"); n != 1 {
+			t.Errorf("what is up was applied %d times", n)
+		}
+	})
+	in(t, "also when it comes while the attempt runs", func(t *testing.T) {
+		g := newRig(t, u("a", slow))
+		s := g.m.unit("a")
+		s.fails, s.err, s.took = 1, expired, 10*time.Second
+		g.run()
+		defer g.end()
+		g.after(5 * time.Second)
+		if err := g.e.Record(report.Anchor(time.Now())); err != nil {
+			t.Fatal(err)
+		}
+		g.after(20 * time.Second)
+		g.wants(map[string]report.State{"a": report.Done})
+	})
+	in(t, "and a clock that was set before the attempt is no reason to hurry", func(t *testing.T) {
+		g := newRig(t, u("a", slow))
+		s := g.m.unit("a")
+		s.fails, s.err = -1, expired
+		g.run()
+		defer g.end()
+		if err := g.e.Record(report.Anchor(time.Now())); err != nil {
+			t.Fatal(err)
+		}
+		g.after(time.Minute)
+		if n := g.m.count("apply a"); n > 2 {
+			t.Errorf("applied %d times within a minute, want 2 at most", n)
+		}
+	})
+}
+
 func TestHalt(t *testing.T) {
 	in(t, "nothing new starts, the network and retries go on, and recovery ends it", func(t *testing.T) {
 		g := newRig(t,

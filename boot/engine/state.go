@@ -36,6 +36,8 @@ type state struct {
 	active    int // units that wait or run, whether in their first round or later
 	settled   bool
 
+	stepped time.Duration // when the clock was set the last time
+
 	halted  bool // as the events say
 	halting int  // units that hold the boot
 
@@ -98,6 +100,7 @@ type unit struct {
 
 	phase     phase
 	op        report.Op
+	begun     time.Duration // when the current or last attempt did
 	opAt      time.Duration // when op began
 	opBy      time.Duration // when it must have returned; zero: whenever
 	attempt   int           // number of the current or last attempt

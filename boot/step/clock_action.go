@@ -29,7 +29,8 @@ func (a *clockAction) Apply(ctx context.Context, u *plan.Unit, progress func(eng
 		return err
 	}
 	progress(engine.Progress{Waiting: "an answer of a time server"})
-	got, err := clock.Query(ctx, s.Servers)
+	// The clock was raised to its floor before the plan ran, so what it shows is past for certain.
+	got, err := clock.Client{Servers: s.Servers, Floor: a.deps.ClockFloor}.Query(ctx)
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func (a *clockAction) Apply(ctx context.Context, u *plan.Unit, progress func(eng
 	if got.Offset.Abs() < stepThreshold {
 		return nil
 	}
-	return clock.Set(time.Now().Add(got.Offset))
+	return clock.Set(got.Now()) // holds whoever set the clock meanwhile
 }
 
 // Rollback: a clock that was set stays set.

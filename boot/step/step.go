@@ -9,6 +9,7 @@ package step
 
 import (
 	"context"
+	"time"
 
 	"initd/boot/engine"
 	"initd/boot/plan"
@@ -80,6 +81,8 @@ type Deps struct {
 	Modules  Modules
 	Paths    Paths
 	Desk     *Desk
+	// ClockFloor is past for certain: a time server that shows an earlier time is not believed.
+	ClockFloor time.Time
 	// OwnDNS: the appliance names its name servers; a lease's are ignored.
 	OwnDNS bool
 	// Life ends with the orchestrator: upkeep of leases and the like.
