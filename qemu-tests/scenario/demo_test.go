@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	breport "initd/boot/report"
+	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
 
@@ -16,12 +17,12 @@ import (
 // and is taken down. It leaves out/demo/report.json, boot.svg and console.log,
 // and prints the report.
 func TestDemo(t *testing.T) {
-	s := wellSite(t, kmsAV4, kmsBV4, storeV4)
+	s := wellSite(t, room.KMSAV4, room.KMSBV4, room.StoreV4)
 	disks := wellDisks(s)
-	s.startPeer()
-	store := s.newStore(disks...).Start()
+	s.StartPeer()
+	store := s.NewStore(disks...).Start()
 	store.WaitEvent("ready", vm.Is("ready"), vm.Guard)
-	store.WaitEvent("redis is ready", unit("service/redis", "done"), vm.Guard)
+	store.WaitEvent("redis is ready", room.Unit("service/redis", "done"), vm.Guard)
 	store.CtrlAltDel()
 	store.Exited(vm.Guard)
 

@@ -8,28 +8,6 @@ import (
 	"initd/qemu-tests/vm"
 )
 
-// told gives initd's own events of a boot so far, in their order.
-func told(t *testing.T, m *vm.VM) []breport.Event {
-	t.Helper()
-	var list []breport.Event
-	for _, e := range m.Events() {
-		if e.Field("seq") != "" {
-			list = append(list, decode(t, e))
-		}
-	}
-	return list
-}
-
-// decode reads one of initd's own events.
-func decode(t *testing.T, e vm.Event) breport.Event {
-	t.Helper()
-	var x breport.Event
-	if err := e.Decode(&x); err != nil {
-		t.Fatalf("%s: %v", e.Line, err)
-	}
-	return x
-}
-
 // says matches the progress of a unit by what it waits for or does, as a
 // regular expression.
 func says(id, pattern string) func(vm.Event) bool {

@@ -2,22 +2,14 @@ package scenario
 
 import (
 	"net/netip"
-	"regexp"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	breport "initd/boot/report"
+	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
-
-// machineState is what must not differ after an orchestrator's death.
-type machineState struct {
-	Tables  []string `json:"tables"`
-	Mounts  []string `json:"mounts"`
-	Redis   int      `json:"redis"`
-	Started string   `json:"started"`
-}
 
 const silent = "192.0.2.23"
 
@@ -25,21 +17,12 @@ const silent = "192.0.2.23"
 func busyAt(t *testing.T, m *vm.VM, id string, gen uint64) bool {
 	t.Helper()
 	busy := false
-	for _, e := range told(t, m) {
+	for _, e := range room.Told(t, m) {
 		if e.Gen == gen && e.Unit == id && e.Op == breport.Apply {
 			busy = e.Kind == breport.AttemptStarted
 		}
 	}
 	return busy
-}
-
-func stateOf(t *testing.T, m *vm.VM) machineState {
-	t.Helper()
-	var st machineState
-	if err := hand(t, m, "state", "", "").Decode(&st); err != nil {
-		t.Fatal(err)
-	}
-	return st
 }
 
 // The orchestrator is killed while a volume is being derived (argon2id takes its
@@ -49,13 +32,13 @@ func stateOf(t *testing.T, m *vm.VM) machineState {
 // an undisturbed boot, redis is the same process, and the key servers have
 // given each key out once.
 func TestTheOrchestratorIsKilled(t *testing.T) {
-	build := func(name string) *site {
-		s := wellSite(t, kmsAV4, kmsBV4, storeV4, name)
+	build := func(name string) *room.Room {
+		s := wellSite(t, room.KMSAV4, room.KMSBV4, room.StoreV4, name)
 		withHands(s)
 		// A server that drops all packets, and a volume that is not there and whose key only that server has.
-		s.peer.Links[0].Addresses = append(s.peer.Links[0].Addresses, silent+"/24")
-		s.wire.Drop(vm.ToAddr(netip.MustParseAddr(silent)))
-		s.appliance = replace(s.appliance,
+		s.Peer.Links[0].Addresses = append(s.Peer.Links[0].Addresses, silent+"/24")
+		s.Wire.Drop(vm.ToAddr(netip.MustParseAddr(silent)))
+		s.Appliance = replace(s.Appliance,
 			"    - {name: tank1, device: id/virtio-tank1, key: kmip}\n",
 			"    - {name: tank1, device: id/virtio-tank1, key: kmip}\n    - {name: never, device: partlabel/never, key: {kmip: {name: store/never, servers: silent}}}\n",
 			"media:\n", "    - {name: kms-c, address: \""+silent+":5696\", group: silent}\nmedia:\n",
@@ -64,70 +47,62 @@ func TestTheOrchestratorIsKilled(t *testing.T) {
 	}
 	calm := build("calm")
 	calmDisks := wellDisks(calm)
-	calm.startPeer()
-	m := calm.newStore(calmDisks...).Start()
-	m.WaitEvent("tank3 is mounted", unit("mount/srv/tank3", "done"), vm.Guard)
-	m.WaitEvent("tank1 is mounted", unit("mount/srv/tank1", "done"), vm.Guard)
-	m.WaitEvent("redis is ready", unit("service/redis", "done"), vm.Guard)
-	want := stateOf(t, m)
-	wantGets := calm.gets("")
+	calm.StartPeer()
+	m := calm.NewStore(calmDisks...).Start()
+	m.WaitEvent("tank3 is mounted", room.Unit("mount/srv/tank3", "done"), vm.Guard)
+	m.WaitEvent("tank1 is mounted", room.Unit("mount/srv/tank1", "done"), vm.Guard)
+	m.WaitEvent("redis is ready", room.Unit("service/redis", "done"), vm.Guard)
+	want := room.StateOf(t, m, "redis-server")
+	wantGets := calm.Gets("")
 	m.Kill()
-	calm.peerVM.Kill()
+	calm.PeerVM.Kill()
 
 	s := build("killed")
 	disks := wellDisks(s)
-	s.startPeer()
-	m = s.newStore(disks...).Start()
+	s.StartPeer()
+	m = s.NewStore(disks...).Start()
 	// The children that derive keys have begun; tank1's argon2id is under way.
-	m.WaitEvent("the hands are there", unit("service/hands", "done"), vm.Guard)
+	m.WaitEvent("the hands are there", room.Unit("service/hands", "done"), vm.Guard)
 	m.WaitEvent("tank1 is being opened", vm.Is("attempt", "unit", "luks/tank1", "op", "apply"), vm.Guard)
 	m.WaitEvent("the silent server is dialled", says("key/never", `^dialled kms-c$`), vm.Guard)
-	killed := hand(t, m, "kill-orchestrator", "", "")
+	killed := room.Hand(t, m, "kill-orchestrator", "", "")
 	next := m.WaitEventAfter(killed, "another orchestrator", vm.Is("generation", "gen", "2"), vm.Guard)
 	for _, id := range []string{"mount/srv/tank0", "mount/srv/tank1", "mount/srv/tank2", "mount/srv/tank3"} {
-		m.WaitEventAfter(next, id+" is up", func(e vm.Event) bool { return unit(id, "done")(e) || unit(id, "adopted")(e) }, vm.Guard)
+		m.WaitEventAfter(next, id+" is up", func(e vm.Event) bool { return room.Unit(id, "done")(e) || room.Unit(id, "adopted")(e) }, vm.Guard)
 	}
 	m.WaitEventAfter(next, "redis is ready", func(e vm.Event) bool {
-		return unit("service/redis", "done")(e) || unit("service/redis", "adopted")(e)
+		return room.Unit("service/redis", "done")(e) || room.Unit("service/redis", "adopted")(e)
 	}, vm.Guard)
-	before := stateOf(t, m)
+	before := room.StateOf(t, m, "redis-server")
 	for _, id := range []string{"luks/tank1", "key/never"} {
 		if !busyAt(t, m, id, 1) {
 			t.Errorf("%s was not at work when the orchestrator was killed: the kill proves less than it says", id)
 		}
 	}
 	m.WaitEventAfter(next, "the silent server is dialled again", says("key/never", `^dialled kms-c$`), vm.Guard)
-	if diff := cmp.Diff(want.Tables, before.Tables, cmp.Comparer(sameTable)); diff != "" {
+	if diff := cmp.Diff(want.Tables, before.Tables, cmp.Comparer(room.SameTable)); diff != "" {
 		t.Errorf("dm tables (-undisturbed +killed):\n%s", diff)
 	}
 	if diff := cmp.Diff(want.Mounts, before.Mounts); diff != "" {
 		t.Errorf("mounts (-undisturbed +killed):\n%s", diff)
 	}
-	if got := s.gets(""); got != wantGets {
+	if got := s.Gets(""); got != wantGets {
 		t.Errorf("the key servers gave out %d keys, %d in an undisturbed boot", got, wantGets)
 	}
 
 	// Once more, with redis running: it lives on.
-	killed = hand(t, m, "kill-orchestrator", "", "")
+	killed = room.Hand(t, m, "kill-orchestrator", "", "")
 	next = m.WaitEventAfter(killed, "a third orchestrator", vm.Is("generation", "gen", "3"), vm.Guard)
-	m.WaitEventAfter(next, "redis is adopted", unit("service/redis", "adopted"), vm.Guard)
-	m.WaitEventAfter(next, "tank1 is adopted", unit("luks/tank1", "adopted"), vm.Guard)
-	after := stateOf(t, m)
-	if after.Redis != before.Redis || after.Started != before.Started || after.Redis == 0 {
-		t.Errorf("redis was pid %d (started %s) and is pid %d (started %s)", before.Redis, before.Started, after.Redis, after.Started)
+	m.WaitEventAfter(next, "redis is adopted", room.Unit("service/redis", "adopted"), vm.Guard)
+	m.WaitEventAfter(next, "tank1 is adopted", room.Unit("luks/tank1", "adopted"), vm.Guard)
+	after := room.StateOf(t, m, "redis-server")
+	if after.PID != before.PID || after.Started != before.Started || after.PID == 0 {
+		t.Errorf("redis was pid %d (started %s) and is pid %d (started %s)", before.PID, before.Started, after.PID, after.Started)
 	}
-	if got := s.gets(""); got != wantGets {
+	if got := s.Gets(""); got != wantGets {
 		t.Errorf("after the second kill the key servers have given out %d keys, want %d", got, wantGets)
 	}
 	m.CtrlAltDel()
 	m.Exited(vm.Guard)
 	nothingLeft(t, m)
 }
-
-// sameTable compares tables without what differs by chance: the nonce in the
-// description of the key, which is made anew each time, and device numbers.
-func sameTable(a, b string) bool { return normal(a) == normal(b) }
-
-var keyName = regexp.MustCompile(`:logon:\S+`)
-
-func normal(table string) string { return keyName.ReplaceAllString(table, ":logon:KEY") }

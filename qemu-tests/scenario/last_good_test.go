@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	breport "initd/boot/report"
+	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
 
@@ -29,18 +30,18 @@ mounts:
 //     notice of its report says so, with the place of the mistake and what may have been meant.
 //   - The kept plan is as it was: a boot from it does not count as a proof of the file.
 func TestTheLastGoodPlanBoots(t *testing.T) {
-	s := newSite(t, kmsAV4, kmsBV4)
-	s.appliance = "apiVersion: initd/v1\nname: store\n"
+	s := room.New(t, room.KMSAV4, room.KMSBV4)
+	s.Appliance = "apiVersion: initd/v1\nname: store\n"
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "appliance.yaml"), stateFile)
 	disk := vm.NewDisk(t, "state", 16*vm.MiB, vm.Ext4{Label: "initd-state", Dir: dir})
 
-	first := s.newStore(disk).Start()
-	first.WaitEvent("the mount of the good file", unit("mount/srv/scratch", "done"), vm.Guard)
+	first := s.NewStore(disk).Start()
+	first.WaitEvent("the mount of the good file", room.Unit("mount/srv/scratch", "done"), vm.Guard)
 	first.WaitEvent("ready", vm.Is("ready"), vm.Guard)
 	first.CtrlAltDel()
 	first.Exited(vm.Guard)
-	for _, e := range told(t, first) {
+	for _, e := range room.Told(t, first) {
 		if e.Kind == breport.Notice && strings.Contains(e.Text, "last good plan") {
 			t.Errorf("the good boot says: %s", e.Text)
 		}
@@ -56,11 +57,11 @@ func TestTheLastGoodPlanBoots(t *testing.T) {
 	debugfs(t, disk, "write "+broken+" /appliance.yaml")
 
 	second := first.Again().Start()
-	second.WaitEvent("the mount of the kept plan", unit("mount/srv/scratch", "done"), vm.Guard)
+	second.WaitEvent("the mount of the kept plan", room.Unit("mount/srv/scratch", "done"), vm.Guard)
 	second.WaitEvent("ready", vm.Is("ready"), vm.Guard)
 	second.Console().WaitFor(`the last good plan is used`, vm.Guard)
 	var notices []string
-	for _, e := range told(t, second) {
+	for _, e := range room.Told(t, second) {
 		if e.Kind == breport.Notice {
 			notices = append(notices, e.Text)
 		}

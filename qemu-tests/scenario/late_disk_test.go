@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	breport "initd/boot/report"
+	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
 
@@ -41,16 +42,16 @@ image:
 //     each at its first attempt.
 //   - The other disk never comes, and that is all that is still missing.
 func TestADiskComesLateAndAnotherNever(t *testing.T) {
-	s := newSite(t, kmsAV4, kmsBV4)
-	s.appliance = twoVolumes
-	late := s.key("late")
-	s.identity["keys/late"], s.identity["keys/never"] = late, s.key("never")
+	s := room.New(t, room.KMSAV4, room.KMSBV4)
+	s.Appliance = twoVolumes
+	late := s.Key("late")
+	s.Identity["keys/late"], s.Identity["keys/never"] = late, s.Key("never")
 	disk := vm.NewDisk(t, "late", 48*vm.MiB, vm.LUKS{Keys: [][]byte{late}, Content: vm.Ext4{Label: "late"}})
 
-	store := s.newStore().Start()
+	store := s.NewStore().Start()
 	ready := store.WaitEvent("ready without the disks", vm.Is("ready"), vm.Guard)
 	store.WaitEvent("the boot has settled", vm.Is("settled"), vm.Guard)
-	before := told(t, store)
+	before := room.Told(t, store)
 	for _, name := range []string{"late", "never"} {
 		e := last(before, "luks/"+name)
 		if e.State != breport.Degraded || !strings.Contains(e.Reason, "virtio-"+name) {
@@ -68,8 +69,8 @@ func TestADiskComesLateAndAnotherNever(t *testing.T) {
 	}
 
 	store.AddDisk(disk)
-	store.WaitEventAfter(ready, "what stands on the late volume is up", unit("service/redis", "done"), vm.Guard)
-	after := told(t, store)
+	store.WaitEventAfter(ready, "what stands on the late volume is up", room.Unit("service/redis", "done"), vm.Guard)
+	after := room.Told(t, store)
 	order(t, after, "luks/late", "mount/srv/late", "mount/srv/view", "service/redis")
 	for _, id := range []string{"luks/late", "mount/srv/late", "mount/srv/view", "service/redis"} {
 		if n := attempts(after, id); n != 1 {

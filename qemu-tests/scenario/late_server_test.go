@@ -7,6 +7,7 @@ import (
 
 	breport "initd/boot/report"
 	"initd/qemu-tests/peer/config"
+	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
 
@@ -16,7 +17,7 @@ name: store
 budgets: {boot: 3m, shutdown: 30s}
 network:
   links:
-    - {name: room, match: {mac: "` + storeMAC + `"}, addresses: [` + storeV4 + `]}
+    - {name: room, match: {mac: "` + room.StoreMAC + `"}, addresses: [` + room.StoreV4 + `]}
 keys:
   tls: {ca: pki/ca.pem, cert: pki/store.pem, key: pki/store.key}
   servers:
@@ -29,8 +30,8 @@ mounts:
 `
 
 // oneVolumeDisk is its disk.
-func oneVolumeDisk(s *site) *vm.Disk {
-	return vm.NewDisk(s.t, "tank0", 48*vm.MiB, vm.LUKS{Keys: [][]byte{s.key("tank0")}, Content: vm.Ext4{Label: "tank0"}})
+func oneVolumeDisk(s *room.Room) *vm.Disk {
+	return vm.NewDisk(s.T, "tank0", 48*vm.MiB, vm.LUKS{Keys: [][]byte{s.Key("tank0")}, Content: vm.Ext4{Label: "tank0"}})
 }
 
 // lateness is by how much the key server is late, by the appliance's clock
@@ -50,17 +51,17 @@ const lateness = 20 * time.Second
 // In all that time the fetch is one attempt of one unit, which never rests for long.
 func TestTheKeyServerComesLate(t *testing.T) {
 	const key = "key/tank0"
-	s := newSite(t, kmsAV4, kmsBV4)
-	s.peer.KeyServers = s.peer.KeyServers[:1]
-	s.appliance = replace(oneVolume, "SERVERS", `    - {name: kms-a, address: "`+kmsAV4+`:5696"}`)
+	s := room.New(t, room.KMSAV4, room.KMSBV4)
+	s.Peer.KeyServers = s.Peer.KeyServers[:1]
+	s.Appliance = replace(oneVolume, "SERVERS", `    - {name: kms-a, address: "`+room.KMSAV4+`:5696"}`)
 	disk := oneVolumeDisk(s)
-	peer := s.startPeer()
+	peer := s.StartPeer()
 	peer.Tell(config.Command{Do: "stop", Server: "kms-a"})
 	peer.WaitEvent("the key server is stopped", vm.Is("done", "do", "stop", "error", ""), vm.Guard)
-	away := s.wire.Drop(vm.ToAddr(netip.MustParseAddr(kmsAV4)))
+	away := s.Wire.Drop(vm.ToAddr(netip.MustParseAddr(room.KMSAV4)))
 
-	store := s.newStore(disk).Start()
-	first := decode(t, store.WaitEvent("the first dial", says(key, `^dialled kms-a$`), vm.Guard))
+	store := s.NewStore(disk).Start()
+	first := room.Decode(t, store.WaitEvent("the first dial", says(key, `^dialled kms-a$`), vm.Guard))
 	store.WaitEvent("the silence is told", says(key, `^kms-a .*no answer to the dial within 1s`), vm.Guard)
 	store.Console().WaitFor(key+`.* kms-a .*no answer`, vm.Guard)
 	store.WaitEvent("half of the time is over", saysFrom(key, `^dialled kms-a$`, first.At+lateness/2), vm.Guard)
@@ -71,11 +72,11 @@ func TestTheKeyServerComesLate(t *testing.T) {
 	store.WaitEvent("the time is over", saysFrom(key, `^dialled kms-a$`, first.At+lateness), vm.Guard)
 	peer.Tell(config.Command{Do: "start", Server: "kms-a"})
 
-	store.WaitEvent("the key is there", unit(key, "done"), vm.Guard)
-	store.WaitEvent("the volume is mounted", unit("mount/srv/tank0", "done"), vm.Guard)
+	store.WaitEvent("the key is there", room.Unit(key, "done"), vm.Guard)
+	store.WaitEvent("the volume is mounted", room.Unit("mount/srv/tank0", "done"), vm.Guard)
 	store.WaitEvent("ready", vm.Is("ready"), vm.Guard)
 
-	events := told(t, store)
+	events := room.Told(t, store)
 	wantSteadyDials(t, events, key)
 	order(t, events, key, "luks/tank0", "mount/srv/tank0")
 	if n := attempts(events, key); n != 1 {
@@ -86,7 +87,7 @@ func TestTheKeyServerComesLate(t *testing.T) {
 			t.Errorf("%s became %s: %s", e.Unit, e.State, e.Reason)
 		}
 	}
-	if n := s.gets("store/tank0"); n != 1 {
+	if n := s.Gets("store/tank0"); n != 1 {
 		t.Errorf("the key server gave the key out %d times, want 1", n)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
 
@@ -15,8 +16,8 @@ import (
 // wrong key by the same way. The fourth has its key on a server to which there
 // is no way: why says so, and the key given by hand opens it all the same.
 func TestPeopleGiveKeys(t *testing.T) {
-	s := newSite(t, kmsAV4, kmsBV4)
-	s.appliance = `apiVersion: initd/v1
+	s := room.New(t, room.KMSAV4, room.KMSBV4)
+	s.Appliance = `apiVersion: initd/v1
 name: store
 keys:
   tls: {ca: pki/ca.pem, cert: pki/store.pem, key: pki/store.key}
@@ -28,22 +29,22 @@ media:
     - {name: fed, device: id/virtio-fed, key: {prompt: "The other one"}}
     - {name: remote, device: id/virtio-remote, key: kmip}
 services:
-` + strings.Replace(handsService, "    after: [mount/srv/tank0, mount/srv/tank1, mount/srv/tank2]\n", "", 1) + "image:\n  packages: []\n"
-	handsOnly(s)
+` + room.HandsService + "image:\n  packages: []\n"
+	s.AddHands()
 	volume := func(name, key string) *vm.Disk {
 		return vm.NewDisk(t, name, 32*vm.MiB, vm.LUKS{Keys: [][]byte{[]byte(key)}, Content: vm.Ext4{}})
 	}
-	store := s.newStore(volume("typed", "open sesame"), volume("same", "open sesame"), volume("fed", "from standard input"), volume("remote", "by hand instead")).
+	store := s.NewStore(volume("typed", "open sesame"), volume("same", "open sesame"), volume("fed", "from standard input"), volume("remote", "by hand instead")).
 		VGA().Start()
-	store.WaitEvent("the hands are there", unit("service/hands", "done"), vm.Guard)
+	store.WaitEvent("the hands are there", room.Unit("service/hands", "done"), vm.Guard)
 
-	why := hand(t, store, "run", "/usr/bin/initd", "why luks/remote").Field("text")
+	why := room.Hand(t, store, "run", "/usr/bin/initd", "why luks/remote").Field("text")
 	if !strings.Contains(why, "eth0 is down") {
 		t.Errorf("why luks/remote does not say that there is no way to its server:\n%s", why)
 	}
 	const questions = `(Passphrase for typed|Passphrase for same|The other one): `
 	asked := store.Console().WaitFor(questions, vm.Guard)[1]
-	if screen := hand(t, store, "read", "/dev/vcs1", "").Field("text"); !strings.Contains(screen, asked+": ") {
+	if screen := room.Hand(t, store, "read", "/dev/vcs1", "").Field("text"); !strings.Contains(screen, asked+": ") {
 		t.Errorf("the VGA screen does not show %q; it shows:\n%s", asked, screen)
 	}
 	for _, key := range []string{"b", "a", "d", "ret"} {
@@ -55,16 +56,16 @@ services:
 		t.Errorf("after a wrong answer to %q the next question is %q", asked, again[2])
 	}
 	store.Type("open sesamy\x7fe\r\n")
-	store.WaitEvent("typed is open", unit("luks/typed", "done"), vm.Guard)
-	store.WaitEvent("same is open", unit("luks/same", "done"), vm.Guard)
+	store.WaitEvent("typed is open", room.Unit("luks/typed", "done"), vm.Guard)
+	store.WaitEvent("same is open", room.Unit("luks/same", "done"), vm.Guard)
 	store.Console().WaitFor(`The other one: `, vm.Guard)
-	hand(t, store, "unlock", "fed", "a wrong one")
+	room.Hand(t, store, "unlock", "fed", "a wrong one")
 	store.Console().WaitFor(`That did not open fed\. The other one: `, vm.Guard)
-	hand(t, store, "unlock", "fed", "from standard input")
-	store.WaitEvent("fed is open", unit("luks/fed", "done"), vm.Guard)
-	hand(t, store, "unlock", "remote", "by hand instead")
-	store.WaitEvent("remote is open", unit("luks/remote", "done"), vm.Guard)
-	status := hand(t, store, "run", "/usr/bin/initd", "status").Field("text")
+	room.Hand(t, store, "unlock", "fed", "from standard input")
+	store.WaitEvent("fed is open", room.Unit("luks/fed", "done"), vm.Guard)
+	room.Hand(t, store, "unlock", "remote", "by hand instead")
+	store.WaitEvent("remote is open", room.Unit("luks/remote", "done"), vm.Guard)
+	status := room.Hand(t, store, "run", "/usr/bin/initd", "status").Field("text")
 	for _, want := range []string{"luks/typed", "luks/same", "luks/fed", "luks/remote"} {
 		if !strings.Contains(status, want) {
 			t.Errorf("status does not list %s:\n%s", want, status)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	breport "initd/boot/report"
+	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
 
@@ -15,12 +16,12 @@ import (
 //   - A second later kms-b is dialled too, and the report says so.
 //   - kms-b answers; the key is its, the volume opens, the boot reaches ready.
 func TestTheFirstKeyServerIsSilent(t *testing.T) {
-	s := newSite(t, kmsAV4, kmsBV4)
-	bootByTheSecond(t, s, kmsAV4, kmsBV4, func() {
-		s.wire.Drop(vm.ToAddr(netip.MustParseAddr(kmsAV4)))
+	s := room.New(t, room.KMSAV4, room.KMSBV4)
+	bootByTheSecond(t, s, room.KMSAV4, room.KMSBV4, func() {
+		s.Wire.Drop(vm.ToAddr(netip.MustParseAddr(room.KMSAV4)))
 	})
 	const key = "key/tank0"
-	dialled := s.store.WaitEvent("both were dialled", says(key, `^dialled kms-b \d+\.\d s after kms-a$`), vm.Guard)
+	dialled := s.Store.WaitEvent("both were dialled", says(key, `^dialled kms-b \d+\.\d s after kms-a$`), vm.Guard)
 	// The guest's clock, and a busy host's at that: what counts is that it is the stagger of
 	// 1 s, not a timeout of the kernel's or a try at once.
 	if text := dialled.Field("text"); !strings.Contains(text, " 1.") {
@@ -36,17 +37,17 @@ func TestTheFirstKeyServerIsSilent(t *testing.T) {
 //   - The key comes from kms-b at once: a missing way is no reason to wait a second.
 func TestTheWayToOneKeyServerIsMissing(t *testing.T) {
 	const elsewhere = "203.0.113.21"
-	s := newSite(t, elsewhere, kmsBV4)
-	bootByTheSecond(t, s, elsewhere, kmsBV4, func() {})
-	s.store.WaitEvent("kms-b was dialled at once", says("key/tank0", `^dialled kms-b( 0\.\d s after kms-a)?$`), vm.Guard)
-	events := told(t, s.store)
+	s := room.New(t, elsewhere, room.KMSBV4)
+	bootByTheSecond(t, s, elsewhere, room.KMSBV4, func() {})
+	s.Store.WaitEvent("kms-b was dialled at once", says("key/tank0", `^dialled kms-b( 0\.\d s after kms-a)?$`), vm.Guard)
+	events := room.Told(t, s.Store)
 	way := map[string]breport.Event{}
 	for _, e := range events {
 		if e.Kind == breport.ResourceChanged {
 			way[e.Resource] = e
 		}
 	}
-	a, b := way["endpoint/"+elsewhere+":5696"], way["endpoint/"+kmsBV4+":5696"]
+	a, b := way["endpoint/"+elsewhere+":5696"], way["endpoint/"+room.KMSBV4+":5696"]
 	if a.Presence != breport.Absent || !strings.Contains(a.Reason, "no route") {
 		t.Errorf("the way to kms-a is %q (%q), want absent for want of a route", a.Presence, a.Reason)
 	}
@@ -57,16 +58,16 @@ func TestTheWayToOneKeyServerIsMissing(t *testing.T) {
 
 // bootByTheSecond boots an appliance with two key servers, of which the second
 // gives the key.
-func bootByTheSecond(t *testing.T, s *site, a, b string, trouble func()) {
+func bootByTheSecond(t *testing.T, s *room.Room, a, b string, trouble func()) {
 	t.Helper()
-	s.appliance = replace(oneVolume, "SERVERS", `    - {name: kms-a, address: "`+a+`:5696"}
+	s.Appliance = replace(oneVolume, "SERVERS", `    - {name: kms-a, address: "`+a+`:5696"}
     - {name: kms-b, address: "`+b+`:5696"}`)
 	disk := oneVolumeDisk(s)
-	peer := s.startPeer()
+	peer := s.StartPeer()
 	trouble()
-	store := s.newStore(disk).Start()
+	store := s.NewStore(disk).Start()
 	store.WaitEvent("ready", vm.Is("ready"), vm.Guard)
-	events := told(t, store)
+	events := room.Told(t, store)
 	order(t, events, "key/tank0", "luks/tank0", "mount/srv/tank0")
 	if n := attempts(events, "key/tank0"); n != 1 {
 		t.Errorf("the fetch took %d attempts, want 1", n)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	breport "initd/boot/report"
+	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
 
@@ -16,7 +17,7 @@ name: store
 budgets: {boot: 3m, shutdown: 30s}
 network:
   links:
-    - {name: room, match: {mac: "` + storeMAC + `"}, addresses: [ADDRESS]}
+    - {name: room, match: {mac: "` + room.StoreMAC + `"}, addresses: [ADDRESS]}
 keys:
   tls: {ca: pki/ca.pem, cert: pki/store.pem, key: pki/store.key}
   servers:
@@ -43,34 +44,34 @@ image:
 `
 
 // wellDisks are four volumes of four kinds.
-func wellDisks(s *site) []*vm.Disk {
-	t := s.t
+func wellDisks(s *room.Room) []*vm.Disk {
+	t := s.T
 	fs := func(label string) vm.Content { return vm.Ext4{Label: label} }
 	header := filepath.Join(t.TempDir(), "header3")
-	tank3 := vm.NewDisk(t, "tank3", 48*vm.MiB, vm.LUKS{Keys: [][]byte{s.key("tank3")}, Header: header, Content: fs("tank3")})
+	tank3 := vm.NewDisk(t, "tank3", 48*vm.MiB, vm.LUKS{Keys: [][]byte{s.Key("tank3")}, Header: header, Content: fs("tank3")})
 	detached, err := os.ReadFile(header)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return []*vm.Disk{
-		vm.NewDisk(t, "tank0", 64*vm.MiB, vm.GPT{{Label: "tank0", Size: 56 * vm.MiB, Content: vm.LUKS{Version: 1, Keys: [][]byte{s.key("tank0")}, Content: fs("tank0")}}}),
-		vm.NewDisk(t, "tank1", 64*vm.MiB, vm.LUKS{Keys: [][]byte{s.key("tank1")}, KDF: "argon2id", MemoryKiB: 65536, Content: fs("tank1")}),
-		vm.NewDisk(t, "tank2", 64*vm.MiB, vm.LUKS{Keys: [][]byte{s.key("tank2")}, SectorSize: 4096, Content: fs("tank2")}),
+		vm.NewDisk(t, "tank0", 64*vm.MiB, vm.GPT{{Label: "tank0", Size: 56 * vm.MiB, Content: vm.LUKS{Version: 1, Keys: [][]byte{s.Key("tank0")}, Content: fs("tank0")}}}),
+		vm.NewDisk(t, "tank1", 64*vm.MiB, vm.LUKS{Keys: [][]byte{s.Key("tank1")}, KDF: "argon2id", MemoryKiB: 65536, Content: fs("tank1")}),
+		vm.NewDisk(t, "tank2", 64*vm.MiB, vm.LUKS{Keys: [][]byte{s.Key("tank2")}, SectorSize: 4096, Content: fs("tank2")}),
 		tank3,
 		vm.NewDisk(t, "header3", 32*vm.MiB, vm.Bytes(detached)),
 	}
 }
 
 // wellSite is the room of the first scenario over IPv4 or IPv6.
-func wellSite(t *testing.T, a, b, own string, name ...string) *site {
-	s := newSite(t, a, b, name...)
+func wellSite(t *testing.T, a, b, own string, name ...string) *room.Room {
+	s := room.New(t, a, b, name...)
 	bracket := func(h string) string {
 		if h[4] == ':' {
 			return "[" + h + "]"
 		}
 		return h
 	}
-	s.appliance = replace(allIsWell, "ADDRESS", `"`+own+`"`, "KMS-A", bracket(a), "KMS-B", bracket(b))
+	s.Appliance = replace(allIsWell, "ADDRESS", `"`+own+`"`, "KMS-A", bracket(a), "KMS-B", bracket(b))
 	return s
 }
 
@@ -79,30 +80,30 @@ func wellSite(t *testing.T, a, b, own string, name ...string) *site {
 // them, redis with its data on the first. Somebody writes to redis, presses
 // ctrl-alt-del, and after the second boot the data is there.
 func TestAllIsWell(t *testing.T) {
-	s := wellSite(t, kmsAV4, kmsBV4, storeV4)
+	s := wellSite(t, room.KMSAV4, room.KMSBV4, room.StoreV4)
 	bootTwice(t, s)
 }
 
 // The same with IPv6 only.
 func TestAllIsWellOverIPv6(t *testing.T) {
-	s := wellSite(t, kmsAV6, kmsBV6, storeV6)
+	s := wellSite(t, room.KMSAV6, room.KMSBV6, room.StoreV6)
 	bootTwice(t, s)
 }
 
-func bootTwice(t *testing.T, s *site) {
+func bootTwice(t *testing.T, s *room.Room) {
 	withHands(s)
 	disks := wellDisks(s)
-	s.startPeer()
-	store := s.newStore(disks...).Start()
+	s.StartPeer()
+	store := s.NewStore(disks...).Start()
 	store.WaitEvent("ready", vm.Is("ready"), vm.Guard)
 	for _, id := range []string{"luks/tank0", "luks/tank1", "luks/tank2", "luks/tank3", "mount/srv/tank3", "service/redis"} {
-		store.WaitEvent(id+" is done", unit(id, "done"), vm.Guard)
+		store.WaitEvent(id+" is done", room.Unit(id, "done"), vm.Guard)
 	}
-	if n := s.gets(""); n != 4 {
+	if n := s.Gets(""); n != 4 {
 		t.Errorf("the key servers gave %d keys out, want 4", n)
 	}
-	store.WaitEvent("the hands are there", unit("service/hands", "done"), vm.Guard)
-	if got := hand(t, store, "run", "/usr/bin/redis-cli", "set greeting hello").Field("text"); got != "OK\n" {
+	store.WaitEvent("the hands are there", room.Unit("service/hands", "done"), vm.Guard)
+	if got := room.Hand(t, store, "run", "/usr/bin/redis-cli", "set greeting hello").Field("text"); got != "OK\n" {
 		t.Errorf("redis answers %q to a write, want OK", got)
 	}
 	store.CtrlAltDel()
@@ -114,9 +115,9 @@ func bootTwice(t *testing.T, s *site) {
 
 	second := store.Again().Start()
 	second.WaitEvent("ready", vm.Is("ready"), vm.Guard)
-	second.WaitEvent("redis", unit("service/redis", "done"), vm.Guard)
-	second.WaitEvent("the hands are there", unit("service/hands", "done"), vm.Guard)
-	if got := hand(t, second, "run", "/usr/bin/redis-cli", "get greeting").Field("text"); got != "hello\n" {
+	second.WaitEvent("redis", room.Unit("service/redis", "done"), vm.Guard)
+	second.WaitEvent("the hands are there", room.Unit("service/hands", "done"), vm.Guard)
+	if got := room.Hand(t, second, "run", "/usr/bin/redis-cli", "get greeting").Field("text"); got != "hello\n" {
 		t.Errorf("after the second boot redis has %q, want what was written in the first", got)
 	}
 	second.CtrlAltDel()

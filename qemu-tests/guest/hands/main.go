@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -83,7 +82,7 @@ func do(c command) (map[string]any, error) {
 		// Out of this service's group, with which it would be ended.
 		return nil, os.WriteFile("/sys/fs/cgroup/cgroup.procs", []byte(strconv.Itoa(cmd.Process.Pid)), 0o644)
 	case "state":
-		return state()
+		return state(c.From)
 	case "kill-orchestrator":
 		pid, err := orchestrator()
 		if err != nil {
@@ -176,54 +175,6 @@ func linear(device, name string) error {
 		return err
 	}
 	return dm.Resume(context.Background(), name)
-}
-
-// state is what must not differ after an orchestrator's death: dm tables,
-// mounts, and the pid and start time of redis.
-func state() (map[string]any, error) {
-	var tables []string
-	items, err := dm.List()
-	if err != nil {
-		return nil, err
-	}
-	for _, i := range items {
-		list, err := dm.Table(i.Name)
-		if err != nil {
-			return nil, err
-		}
-		for _, t := range list {
-			tables = append(tables, fmt.Sprintf("%s: %d %d %s %s", i.Name, t.Start, t.Length, t.Type, t.Params))
-		}
-	}
-	slices.Sort(tables)
-	list, err := mount.List()
-	if err != nil {
-		return nil, err
-	}
-	var mounts []string
-	for _, m := range list {
-		if m.Major != 0 {
-			mounts = append(mounts, fmt.Sprintf("%s %s %s %s", m.Point, m.Type, m.Root, strings.Join(m.Options, ",")))
-		}
-	}
-	slices.Sort(mounts)
-	pid, start := find("redis-server")
-	return map[string]any{"tables": tables, "mounts": mounts, "redis": pid, "started": start}, nil
-}
-
-// find returns the pid and start time of the first process called comm.
-func find(comm string) (int, string) {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, s := range stats {
-		b, err := os.ReadFile(s)
-		if err != nil || !strings.Contains(string(b), "("+comm+")") {
-			continue
-		}
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(s)))
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		return pid, fields[19]
-	}
-	return 0, ""
 }
 
 // orchestrator is the pid of `initd boot`.

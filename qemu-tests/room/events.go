@@ -1,0 +1,33 @@
+package room
+
+import (
+	"testing"
+
+	breport "initd/boot/report"
+	"initd/qemu-tests/vm"
+)
+
+// Unit matches the event by which a unit comes into a state.
+func Unit(id, state string) func(vm.Event) bool { return vm.Is("unit", "unit", id, "state", state) }
+
+// Told gives initd's own events of a boot so far, in their order.
+func Told(t *testing.T, m *vm.VM) []breport.Event {
+	t.Helper()
+	var list []breport.Event
+	for _, e := range m.Events() {
+		if e.Field("seq") != "" {
+			list = append(list, Decode(t, e))
+		}
+	}
+	return list
+}
+
+// Decode reads one of initd's own events.
+func Decode(t *testing.T, e vm.Event) breport.Event {
+	t.Helper()
+	var x breport.Event
+	if err := e.Decode(&x); err != nil {
+		t.Fatalf("%s: %v", e.Line, err)
+	}
+	return x
+}
