@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"initd/boot/appliance"
+	"initd/boot/plan"
 	"initd/boot/report"
 	"initd/initd/api"
 )
@@ -28,6 +29,8 @@ func (o *orchestrator) handle(_ context.Context, r api.Request, f *os.File) (str
 		return o.skip(r.Unit)
 	case api.OpFeedKey:
 		return o.feed(r.Name, f)
+	case api.OpLogs:
+		return o.serviceLog(r.Name)
 	case api.OpShutdown:
 		if _, ok := kinds[r.Name]; !ok {
 			return "", fmt.Errorf("%q is no way down: poweroff, reboot or halt", r.Name)
@@ -151,4 +154,21 @@ func meant(word string, units []string) string {
 		return "; there is " + strings.Join(list, ", ")
 	}
 	return "; see initd status"
+}
+
+// logBytes bounds the lines of a service in one answer, which JSON may make
+// larger.
+const logBytes = 24 << 10
+
+// serviceLog is what a service wrote last.
+func (o *orchestrator) serviceLog(name string) (string, error) {
+	if unit := plan.ClassService + "/" + name; o.chosen.plan.Unit(unit) == nil {
+		units := o.engine.Load().Units()
+		return "", &unknownUnit{unit, meant(unit, units)}
+	}
+	text := strings.Join(o.services.m.Logs(name, 200), "\n")
+	if len(text) > logBytes {
+		text = text[len(text)-logBytes:]
+	}
+	return text + "\n", nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"initd/boot/engine"
@@ -36,8 +38,13 @@ type places struct {
 	cgroup string // of the children
 }
 
+// bootPlaces are those of a machine.
+func bootPlaces() places {
+	return places{file: "/etc/initd/appliance.yaml", run: "/run/initd", state: "/run/initd/state", cgroup: "/sys/fs/cgroup/initd/children"}
+}
+
 func bootCommand() *cobra.Command {
-	p := places{file: "/etc/initd/appliance.yaml", run: "/run/initd", state: "/run/initd/state", cgroup: "/sys/fs/cgroup/initd/children"}
+	p := bootPlaces()
 	c := &cobra.Command{
 		Use:   "boot",
 		Short: "Run the appliance: started by init, not by hand",
@@ -261,6 +268,12 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 		Modules: o.loader, Desk: o.desk, Life: life, Note: o.note,
 		ClockFloor: o.floor, OwnDNS: o.chosen.plan.Unit("dns") != nil,
 		Paths: step.Paths{Config: o.chosen.config, Identity: identity, Run: o.run, Resolv: "/etc/resolv.conf"},
+	}
+	if b, err := json.Marshal(o.chosen.plan); err == nil { // for people and bundles
+		err = renameio.WriteFile(filepath.Join(o.run, "plan.json"), b, 0o600)
+		if err != nil {
+			o.note("the plan cannot be kept for people to read: " + err.Error())
+		}
 	}
 	eng, err := engine.New(engine.Config{
 		Plan: o.chosen.plan, Actions: step.Actions(deps),

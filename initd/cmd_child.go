@@ -40,6 +40,7 @@ func childFuncs() map[string]step.ChildFunc {
 		}
 		return nil, shutdown.Do(ctx, j)
 	}
+	m["bundle"] = bundleChild
 	m["keep-program"] = keepProgramChild
 	return m
 }

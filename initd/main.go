@@ -68,7 +68,7 @@ func rootCommand() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		checkCommand(), planCommand(), schemaCommand(), fmtCommand(),
-		bootCommand(), statusCommand(), whyCommand(), analyzeCommand(), retryCommand(), skipCommand(), shutdownCommand(),
+		bootCommand(), statusCommand(), whyCommand(), analyzeCommand(), retryCommand(), skipCommand(), bundleCommand(), shutdownCommand(),
 		keysCommand(), luksCommand(),
 		childCommand(), docsCommand(), versionCommand(),
 	)

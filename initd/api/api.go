@@ -34,6 +34,7 @@ const (
 	OpSkip     = "skip"     // treat the unit as done without it
 	OpFeedKey  = "feed-key" // Name is a key, the descriptor its value
 	OpShutdown = "shutdown" // Name is poweroff, reboot or halt
+	OpLogs     = "logs"     // Name is a service; the answer is its last lines
 	OpPing     = "ping"
 )
 

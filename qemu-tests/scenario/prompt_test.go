@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -72,7 +73,37 @@ services:
 		}
 	}
 	t.Logf("initd why luks/remote, while it waited:\n%s\ninitd status, in the end:\n%s", why, status)
+	savesABundle(t, store)
 	store.CtrlAltDel()
 	store.Exited(vm.Guard)
 	nothingLeft(t, store)
+}
+
+// savesABundle makes a support bundle and looks at what is said to be in it.
+func savesABundle(t *testing.T, m *vm.VM) {
+	t.Helper()
+	out := room.Hand(t, m, "run", "/usr/bin/initd", "support-bundle -o /run/b.tar.gz --json").Field("text")
+	var b struct {
+		Path  string
+		Files []struct {
+			Name string
+			Size int
+		}
+		LeftOut []struct{ What, Why string }
+	}
+	if err := json.Unmarshal([]byte(out), &b); err != nil {
+		t.Fatalf("support-bundle --json: %v\n%s", err, out)
+	}
+	size := map[string]int{}
+	for _, f := range b.Files {
+		size[f.Name] = f.Size
+	}
+	for _, want := range []string{
+		"report.json", "status.txt", "events", "plan.json", "ledger", "appliance/image/appliance.yaml", "kernel/dmesg.txt",
+		"kernel/mountinfo.txt", "kernel/modules.txt", "devices/dm.txt", "devices/block.txt", "network.txt", "processes.txt", "versions.txt", "logs/hands.txt",
+	} {
+		if size[want] == 0 {
+			t.Errorf("the bundle lacks %s; left out: %v", want, b.LeftOut)
+		}
+	}
 }
