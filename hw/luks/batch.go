@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,7 +78,8 @@ func openBatch(ctx context.Context, volumes []Volume, o Batch, limit time.Durati
 			return nil, err
 		}
 	}
-	b := &batch{Batch: o, volumes: volumes, outcomes: make([]Outcome, len(volumes)), doing: make([]doing, len(volumes))}
+	n := len(volumes)
+	b := &batch{Batch: o, volumes: volumes, outcomes: make([]Outcome, n), ended: make([]bool, n), doing: make([]doing, n), start: time.Now()}
 	done := make(chan error)
 	go func() {
 		// Never unlocked: the thread ends with this goroutine, and with it its session keyring.
@@ -96,7 +98,9 @@ type batch struct {
 	Batch
 	volumes  []Volume
 	outcomes []Outcome
+	ended    []bool
 	doing    []doing
+	start    time.Time
 }
 
 // doing is what was last begun for a volume.
@@ -108,12 +112,11 @@ type doing struct {
 // run opens all volumes by one derive. If that dies, one of those that it had not answered is to blame: each gets a
 // derive of its own then, for so long at first, so that one that never ends does not keep the next from its turn.
 func (b *batch) run(ctx context.Context, limit time.Duration) {
-	start := time.Now()
 	left := make([]int, len(b.volumes))
 	for i := range left {
 		left[i] = i
 	}
-	left, err := b.pass(ctx, left)
+	left, err := b.pass(ctx, ctx, left)
 	if len(b.volumes) == 1 && len(left) == 1 && ctx.Err() == nil {
 		b.fail(left[0], &CrashedError{err})
 		return
@@ -121,10 +124,18 @@ func (b *batch) run(ctx context.Context, limit time.Duration) {
 	for ; len(left) > 0 && ctx.Err() == nil; limit *= 2 {
 		left = b.oneByOne(ctx, left, limit)
 	}
-	for _, i := range left {
+	b.giveUp(ctx)
+}
+
+// giveUp fails the volumes that have no answer yet, because their time is over.
+func (b *batch) giveUp(ctx context.Context) {
+	for i := range b.volumes {
+		if b.ended[i] {
+			continue
+		}
 		e := &UnfinishedError{Doing: b.doing[i].what, Err: context.Cause(ctx)}
 		if e.Doing != "" {
-			e.Long = b.doing[i].since.Sub(start) < time.Since(b.doing[i].since)
+			e.Long = b.doing[i].since.Sub(b.start) < time.Since(b.doing[i].since)
 		}
 		b.fail(i, e)
 	}
@@ -137,7 +148,7 @@ const firstLimit = 5 * time.Second
 func (b *batch) oneByOne(ctx context.Context, which []int, limit time.Duration) (left []int) {
 	for _, i := range which {
 		within, cancel := context.WithTimeout(ctx, limit)
-		none, err := b.pass(within, []int{i})
+		none, err := b.pass(ctx, within, []int{i})
 		late := within.Err() != nil
 		cancel()
 		switch {
@@ -152,8 +163,8 @@ func (b *batch) oneByOne(ctx context.Context, which []int, limit time.Duration) 
 }
 
 // pass runs one derive for the volumes at these positions and activates what it answers. It returns those without an
-// answer, and why there is none.
-func (b *batch) pass(ctx context.Context, which []int) (left []int, err error) {
+// answer, and why there is none. When ctx ends within does too, and nobody waits for derive to be gone.
+func (b *batch) pass(ctx, within context.Context, which []int) (left []int, err error) {
 	var files []*os.File
 	p := DeriveParams{MemoryKiB: b.MemoryKiB}
 	for _, i := range which {
@@ -169,10 +180,9 @@ func (b *batch) pass(ctx context.Context, which []int) (left []int, err error) {
 		return nil, nil
 	}
 	asked := left
-	answered := make([]bool, len(asked))
 	told, over := make(chan Told), make(chan struct{})
 	defer close(over)
-	wait, err := b.Derive(ctx, files, p, func(t Told) {
+	wait, err := b.Derive(within, files, p, func(t Told) {
 		select {
 		case told <- t:
 		case <-over: // a derive that was given up goes on telling
@@ -183,21 +193,19 @@ func (b *batch) pass(ctx context.Context, which []int) (left []int, err error) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- wait() }()
+	late := ctx.Done()
 	for {
 		select {
 		case t := <-told:
-			if t.Volume < 0 || t.Volume >= len(asked) || answered[t.Volume] {
-				continue // derive may have been taken over
+			if t.Volume < 0 || t.Volume >= len(asked) || b.ended[asked[t.Volume]] {
+				continue // derive may have been taken over, or is too late
 			}
-			answered[t.Volume] = t.Result != nil
 			b.heard(ctx, asked[t.Volume], t)
+		case <-late:
+			late = nil
+			b.giveUp(ctx)
 		case err := <-ended:
-			left = nil
-			for n, i := range asked {
-				if !answered[n] {
-					left = append(left, i)
-				}
-			}
+			left := slices.DeleteFunc(asked, func(i int) bool { return b.ended[i] })
 			if err == nil {
 				err = errors.New("it ended without a result")
 			}
@@ -244,7 +252,7 @@ func (b *batch) fail(i int, err error) {
 }
 
 func (b *batch) end(i int, o Outcome) {
-	b.outcomes[i] = o
+	b.outcomes[i], b.ended[i] = o, true
 	if b.Opened != nil {
 		b.Opened(i, o)
 	}

@@ -8,7 +8,7 @@ import (
 	"crypto/sha512"
 	"fmt"
 	"hash"
-	"runtime/debug"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/crypto/argon2"
@@ -67,10 +67,10 @@ func (k kdf) derive(key []byte, size int) ([]byte, error) {
 	case "pbkdf2":
 		return stretch(key, k.salt, k.hash, k.iterations, size)
 	case "argon2i":
-		defer debug.FreeOSMemory() // else the next slot is admitted while this one's blocks are still there
+		defer runtime.GC() // the next slot is given the same blocks: see Derive
 		return argon2.Key(key, k.salt, k.time, k.memoryKiB, k.threads, uint32(size)), nil
 	case "argon2id":
-		defer debug.FreeOSMemory()
+		defer runtime.GC()
 		return argon2.IDKey(key, k.salt, k.time, k.memoryKiB, k.threads, uint32(size)), nil
 	}
 	return nil, unsupported("the key derivation %.40q", k.kind)

@@ -40,10 +40,20 @@ type envelope struct {
 	Func  string `json:"func"`
 	Unit  string `json:"unit"`
 	Files int    `json:"files"`
-	// Within is how long the child may take before it is killed; its context
-	// ends a little earlier, so that it can say what it was waiting for.
-	Within time.Duration   `json:"within,omitempty"`
+	// By is when the child is killed, on the clock that every process has in
+	// common (CLOCK_MONOTONIC); its context ends a little earlier, so that it
+	// can say what it was waiting for.
+	By     time.Duration   `json:"by,omitempty"`
 	Params json.RawMessage `json:"params,omitempty"`
+}
+
+// monotonic is the time since some moment that all processes agree on.
+func monotonic() (time.Duration, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0, fmt.Errorf("clock_gettime: %w", err)
+	}
+	return time.Duration(t.Nano()), nil
 }
 
 // message goes from child to parent. Exactly one with Last set ends a run.

@@ -61,8 +61,13 @@ func Main(fn string, funcs map[string]step.ChildFunc, stderr io.Writer) int {
 		in.Files = append(in.Files, os.NewFile(uintptr(fdFiles+i), fmt.Sprintf("file%d", i)))
 	}
 	ctx, cancel := context.Background(), context.CancelFunc(func() {})
-	if env.Within > 0 {
-		ctx, cancel = context.WithTimeout(ctx, env.Within-min(env.Within/10, time.Second/2))
+	if env.By > 0 {
+		now, err := monotonic()
+		if err != nil {
+			return fail(step.AsChildError(err))
+		}
+		within := env.By - now
+		ctx, cancel = context.WithTimeout(ctx, within-min(within/10, time.Second/2))
 	}
 	defer cancel()
 	result, err := guarded(ctx, fn, run, in)

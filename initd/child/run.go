@@ -128,7 +128,11 @@ func (r *Runner) start(ctx context.Context, c step.Call, h *hold) (*child, error
 	}
 	e := envelope{Func: c.Func, Unit: c.Unit, Files: len(c.Files), Params: params}
 	if end, ok := ctx.Deadline(); ok {
-		e.Within = time.Until(end)
+		now, err := monotonic()
+		if err != nil {
+			return nil, err
+		}
+		e.By = now + time.Until(end)
 	}
 	env, err := json.Marshal(e)
 	if err != nil {
