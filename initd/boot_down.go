@@ -62,6 +62,10 @@ var kinds = map[string]wire.Kind{"poweroff": wire.KindPowerOff, "reboot": wire.K
 // by itself.
 const endMargin = 10 * time.Second
 
+// initsPart is how long init may take after this process has done its part,
+// where something does not go: see initd/pid1, down.go. It is part of the budget.
+const initsPart = 4 * time.Second
+
 // goDown takes the machine down and lets init end it. The engine has ended.
 func (o *orchestrator) goDown(ctx context.Context, kind wire.Kind) error {
 	budget := time.Duration(o.chosen.plan.Shutdown)
@@ -73,7 +77,7 @@ func (o *orchestrator) goDown(ctx context.Context, kind wire.Kind) error {
 	}}
 	sys.All = true // init is ours: nobody else ends what is left
 	sys.Spare = func(pid int) bool { return pid == os.Getppid() }
-	res := takeDown(ctx, budget, sys, o.record)
+	res := takeDown(ctx, budget-min(initsPart, budget/4), sys, o.record)
 	text := fmt.Sprintf("down in %.1f s, nothing left", res.Took.Seconds())
 	if n := len(res.Left); n > 0 {
 		text = fmt.Sprintf("down in %.1f s, %d left behind", res.Took.Seconds(), n)

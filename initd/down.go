@@ -40,6 +40,8 @@ func stepOf(e shutdown.Event) report.Event {
 		state = report.Done
 	case "failed":
 		state = report.Failed
+	case "stuck":
+		state = report.Stuck
 	}
 	return report.Event{Kind: report.ShutdownStep, Step: &report.Step{
 		Phase: phase, Action: e.Op, Object: e.Object, State: state, Reason: e.Reason, Took: e.Took,

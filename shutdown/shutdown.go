@@ -10,6 +10,7 @@ package shutdown
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -59,7 +60,7 @@ type System interface {
 type Event struct {
 	Op     string        // "services", a Job's Op, "process", "left"
 	Object string        // "/srv/tank0", "tank0", "sleep (pid 123)"
-	State  string        // started, done, failed
+	State  string        // started, done, failed, stuck (a process of it cannot be ended)
 	Reason string        // why it failed, or what was in the way
 	Took   time.Duration // of done and failed
 }
@@ -148,6 +149,9 @@ func (r *run) do(ctx context.Context, j Job, object string) error {
 	e := Event{Op: j.Op, Object: object, State: "done", Took: time.Since(start)}
 	if err != nil {
 		e.State, e.Reason = "failed", err.Error()
+	}
+	if s := (interface{ Stuck() (int, string) })(nil); errors.As(err, &s) {
+		e.State = "stuck"
 	}
 	r.tell(e)
 	return err

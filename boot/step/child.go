@@ -38,8 +38,10 @@ type Call struct {
 	// Grace is how long a child may take to end after ctx did and it was
 	// killed; then it is given up as stuck. Zero means two seconds.
 	Grace time.Duration
-	// Lower starts the child with idle I/O priority and without rights that
-	// it does not need; see initd/child.
+	// Uninterruptible says that ending the child half way does harm. It has no
+	// deadline then; but when it has slept in the kernel for Idle without once
+	// waking, it is given up as stuck, and left to finish.
+	Idle            time.Duration
 	Uninterruptible bool
 }
 

@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"initd/boot/engine"
 	"initd/boot/plan"
@@ -104,13 +105,19 @@ func (a *mountAction) Apply(ctx context.Context, u *plan.Unit, progress func(eng
 	if mount.At(list, s.Where) != nil && s.Type == "bind" {
 		fn = "remount" // what Check called partial
 	}
+	if u.Uninterruptible { // for the check of the file system; this is not
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(u.Policy.Deadline))
+		defer cancel()
+	}
 	_, err = a.deps.Children.Run(ctx, Call{Func: fn, Unit: u.ID, Params: want, Objects: []string{u.ID}})
 	return err
 }
 
 func (a *mountAction) check(ctx context.Context, u *plan.Unit, want mount.Spec, progress func(engine.Progress)) error {
 	r, err := a.deps.Children.Run(ctx, Call{
-		Func: "fsck", Unit: u.ID, Params: want, Uninterruptible: true, Objects: []string{u.ID},
+		Func: "fsck", Unit: u.ID, Params: want, Objects: []string{u.ID},
+		Uninterruptible: true, Idle: time.Duration(u.Policy.Deadline),
 		Progress: func(p ChildProgress) {
 			if p.Progress != nil {
 				progress(*p.Progress)

@@ -21,19 +21,47 @@ const Unknown = "unknown"
 // function of the first of its threads that is in uninterruptible sleep (state
 // D, proc_pid_stat(5)), or Unknown. ok is false if no thread is.
 func Asleep(pid int) (wchan string, ok bool) {
-	tasks, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "[0-9]*"))
-	for _, t := range tasks {
-		b, err := os.ReadFile(filepath.Join(t, "stat"))
-		if err != nil || state(string(b)) != 'D' {
+	t := sleeping(pid)
+	if t == "" {
+		return Unknown, false
+	}
+	w, err := os.ReadFile(filepath.Join(t, "wchan"))
+	if err != nil || len(w) == 0 || string(w) == "0" {
+		return Unknown, true
+	}
+	return strings.TrimSpace(string(w)), true
+}
+
+// Nap names the present sleep of one of pids: equal naps at two times mean
+// that it has not woken between them. "" if none sleeps.
+func Nap(pids []int) string {
+	for _, pid := range pids {
+		t := sleeping(pid)
+		if t == "" {
 			continue
 		}
-		w, err := os.ReadFile(filepath.Join(t, "wchan"))
-		if err != nil || len(w) == 0 || string(w) == "0" {
-			return Unknown, true
+		b, err := os.ReadFile(filepath.Join(t, "status"))
+		if err != nil {
+			continue
 		}
-		return strings.TrimSpace(string(w)), true
+		for line := range strings.Lines(string(b)) {
+			if n, ok := strings.CutPrefix(line, "voluntary_ctxt_switches:"); ok {
+				return t + " " + strings.TrimSpace(n)
+			}
+		}
 	}
-	return Unknown, false
+	return ""
+}
+
+// sleeping is the folder of the first thread in state D; "" without one.
+func sleeping(pid int) string {
+	tasks, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "[0-9]*"))
+	for _, t := range tasks {
+		if b, err := os.ReadFile(filepath.Join(t, "stat")); err == nil && state(string(b)) == 'D' {
+			return t
+		}
+	}
+	return ""
 }
 
 // state is the letter after the name, which may hold spaces and brackets.

@@ -180,18 +180,20 @@ func (h *hold) remember() {
 	}
 }
 
-// sleeper is the process that does not go, and where it sleeps.
-func (h *hold) sleeper() (pid int, wchan string) {
-	h.mu.Lock()
-	pids := []int{h.pid}
-	h.mu.Unlock()
+// pids are the processes of the child, itself and below.
+func (h *hold) pids() []int {
 	if h.group != "" {
 		if list := h.group.PIDs(); len(list) > 0 {
-			pids = list
+			return list
 		}
 	}
-	return process.Sleeper(pids)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return []int{h.pid}
 }
+
+// sleeper is the process that does not go, and where it sleeps.
+func (h *hold) sleeper() (pid int, wchan string) { return process.Sleeper(h.pids()) }
 
 // stuck is the error of a call of fn for unit that h is in the way of, or is.
 func (h *hold) stuck(fn, unit string) *Stuck {

@@ -88,6 +88,9 @@ func (p *child) wait(ctx context.Context, c step.Call, h *hold, heard <-chan out
 		case <-ctx.Done():
 		}
 	case <-ctx.Done():
+	case <-p.idle(c, h):
+		h.jam.Do(func() { close(h.jammed) })
+		return step.Reply{}, h.stuck(c.Func, c.Unit)
 	}
 	asleep, isAsleep := process.Asleep(p.cmd.Process.Pid)
 	p.kill()
@@ -99,7 +102,9 @@ func (p *child) wait(ctx context.Context, c step.Call, h *hold, heard <-chan out
 	}
 	select {
 	case o := <-heard:
-		closeAll(o.files)
+		if o.err == nil {
+			return p.finish(c, h, o) // its last word came at the last moment
+		}
 	default: // it was heard before, with an error
 	}
 	if isAsleep {
@@ -263,6 +268,38 @@ func (p *child) reap(h *hold, grace time.Duration) {
 	}
 	p.cleanup()
 	h.release()
+}
+
+// naps is how often a child that must not be killed is looked at within its
+// Call's Idle: the kernel tells nobody that a process goes on sleeping.
+const naps = 5
+
+// idle is closed when a child that must not be killed has slept for long
+// enough; nil for others.
+func (p *child) idle(c step.Call, h *hold) <-chan struct{} {
+	if !c.Uninterruptible || c.Idle <= 0 {
+		return nil
+	}
+	slept := make(chan struct{})
+	go func() {
+		t := time.NewTicker(c.Idle / naps)
+		defer t.Stop()
+		last, same := "", 0
+		for same < naps {
+			select {
+			case <-h.gone:
+				return
+			case <-t.C:
+			}
+			nap := process.Nap(h.pids())
+			if same++; nap == "" || nap != last {
+				same = 0
+			}
+			last = nap
+		}
+		close(slept)
+	}()
+	return slept
 }
 
 func (p *child) kill() {

@@ -26,10 +26,12 @@ const (
 	maxWithin    = time.Hour
 	pressWindow  = 2 * time.Second
 	pressLimit   = 7
-	orderlyGrace = 2 * time.Second  // from SIGTERM to SIGKILL, all having been stopped before
+	orderlyGrace = 1 * time.Second  // from SIGTERM to SIGKILL, all having been stopped before
 	lastGrace    = 10 * time.Second // the same when nobody stopped anything
 	killGrace    = 2 * time.Second  // from SIGKILL to going on without
+	orderlyKill  = 1 * time.Second  // the same where only what cannot be ended is left
 	syncTime     = 10 * time.Second
+	orderlySync  = 2 * time.Second // the same when the orchestrator has tried before
 )
 
 // asks maps signals to what they ask of PID 1; see the package's doc.
@@ -152,16 +154,20 @@ func (m *machine) end(kind wire.Kind, grace time.Duration) {
 	m.down.final = true
 	m.boss.unlink()
 	m.con.say(kind.String())
+	kill, sync := killGrace, syncTime
+	if grace == orderlyGrace {
+		kill, sync = orderlyKill, orderlySync
+	}
 	if grace > 0 {
 		_ = unix.Kill(-1, unix.SIGTERM)
 		_ = unix.Kill(-1, unix.SIGCONT) // a stopped one hears TERM only then
 		m.await(grace, m.alone)
 	}
 	_ = unix.Kill(-1, unix.SIGKILL)
-	if !m.await(killGrace, m.alone) {
+	if !m.await(kill, m.alone) {
 		m.con.say("some processes do not end; going on without them")
 	}
-	m.sync()
+	m.sync(sync)
 	if kind == wire.KindHalt || kind == wire.KindKExec {
 		_ = m.dog.close() // an armed one would end the halt, or hit the next kernel
 	}
@@ -231,7 +237,7 @@ func (m *machine) await(limit time.Duration, done func() bool) bool {
 }
 
 // sync writes the caches, in a stub: it may never return.
-func (m *machine) sync() {
+func (m *machine) sync(limit time.Duration) {
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
@@ -250,7 +256,7 @@ func (m *machine) sync() {
 		err := unix.PidfdSendSignal(pidfd, 0, nil, 0)
 		return errors.Is(err, unix.ESRCH)
 	}
-	if !m.await(syncTime, written) {
-		m.con.say("caches were not written within " + seconds(syncTime) + ": a device does not answer")
+	if !m.await(limit, written) {
+		m.con.say("caches were not written within " + seconds(limit) + ": a device does not answer")
 	}
 }

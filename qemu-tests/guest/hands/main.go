@@ -38,6 +38,9 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == "stubborn" {
 		stubborn(os.Args[2])
 	}
+	if len(os.Args) == 2 && os.Args[1] == "boot" {
+		os.Exit(3) // it stands where the orchestrator should be, and ends at once
+	}
 	port, err := event.Open()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hands:", err)
@@ -81,6 +84,24 @@ func do(c command) (map[string]any, error) {
 		}
 		// Out of this service's group, with which it would be ended.
 		return nil, os.WriteFile("/sys/fs/cgroup/cgroup.procs", []byte(strconv.Itoa(cmd.Process.Pid)), 0o644)
+	case "front":
+		return nil, front(c.From, c.To)
+	case "map":
+		return nil, whole(c.From, c.To)
+	case "suspend":
+		return nil, suspend(c.From, c.To)
+	case "resume":
+		return nil, dm.Resume(context.Background(), c.From)
+	case "freeze":
+		return nil, freeze(c.From, fiFreeze)
+	case "thaw":
+		return nil, freeze(c.From, fiThaw)
+	case "replace":
+		return nil, replace(c.From, c.To)
+	case "ended": // so many orchestrators from now on, as each of them comes
+		return endEach(unix.SIGKILL, c.From)
+	case "stopped":
+		return endEach(unix.SIGSTOP, c.From)
 	case "state":
 		return state(c.From)
 	case "kill-orchestrator":

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/anatol/devmapper.go"
+	"golang.org/x/sys/unix"
+
+	"initd/hw/dm"
+)
+
+// front puts two devices on top of another: NAME-below, suspended, and NAME
+// on that. Whoever reads NAME waits until NAME-below is resumed, however soon
+// after NAME came.
+func front(device, name string) error {
+	device, err := node(device)
+	if err != nil {
+		return err
+	}
+	size, err := sizeOf(device)
+	if err != nil {
+		return err
+	}
+	below := name + "-below"
+	if err := mapped(below, device, size); err != nil {
+		return err
+	}
+	if err := dm.Suspend(below, true); err != nil {
+		return err
+	}
+	return mapped(name, dm.Node(below), size)
+}
+
+// node finds a virtio disk by its serial number; what begins with a slash is
+// a node already.
+func node(serial string) (string, error) {
+	if strings.HasPrefix(serial, "/") {
+		return serial, nil
+	}
+	files, _ := filepath.Glob("/sys/block/vd*/serial")
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && strings.TrimSpace(string(b)) == serial {
+			return "/dev/" + filepath.Base(filepath.Dir(f)), nil
+		}
+	}
+	return "", fmt.Errorf("no disk with the serial number %s", serial)
+}
+
+// whole maps all of a device.
+func whole(device, name string) error {
+	device, err := node(device)
+	if err != nil {
+		return err
+	}
+	size, err := sizeOf(device)
+	if err != nil {
+		return err
+	}
+	return mapped(name, device, size)
+}
+
+// mapped makes a linear device of the whole of another.
+func mapped(name, device string, size uint64) error {
+	if err := dm.Create(name, ""); err != nil {
+		return err
+	}
+	if err := dm.Load(name, false, devmapper.LinearTable{Length: size, BackendDevice: device}); err != nil {
+		return err
+	}
+	return dm.Resume(context.Background(), name)
+}
+
+func sizeOf(device string) (uint64, error) {
+	f, err := os.Open(device)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	n, err := f.Seek(0, 2)
+	return uint64(n), err
+}
+
+// suspend holds a device's I/O back, where it is: no file system is frozen.
+// With forget, what was read from it is forgotten, so that who wants it has to
+// read again.
+func suspend(name, forget string) error {
+	if err := dm.Suspend(name, true); err != nil || forget == "" {
+		return err
+	}
+	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
+}
+
+// freeze and thaw a file system (ioctl_fifreeze(2)).
+func freeze(where string, op uint) error {
+	f, err := os.Open(where)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.IoctlSetInt(int(f.Fd()), op, 0); err != nil {
+		return fmt.Errorf("freeze or thaw %s: %w", where, err)
+	}
+	return nil
+}
+
+const (
+	fiFreeze = 0xc0045877 // _IOWR('X', 119, int), include/uapi/linux/fs.h
+	fiThaw   = 0xc0045878 // _IOWR('X', 120, int)
+)
+
+// replace puts something else in a program's place: nothing, garbage, half of
+// it, or a program that ends at once. One that runs keeps its image.
+func replace(path, with string) error {
+	program, err := os.ReadFile(path)
+	if err != nil && with == "truncated" {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	switch with {
+	case "nothing":
+		return nil
+	case "garbage":
+		program = []byte(strings.Repeat("this is no program\n", 100))
+	case "truncated":
+		program = program[:len(program)/2]
+	case "quitter":
+		if program, err = os.ReadFile("/proc/self/exe"); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("replace by %q: nothing, garbage, truncated or quitter", with)
+	}
+	return os.WriteFile(path, program, 0o755)
+}
