@@ -32,15 +32,7 @@ func (o *orchestrator) handle(_ context.Context, r api.Request, f *os.File) (str
 	case api.OpLogs:
 		return o.serviceLog(r.Name)
 	case api.OpShutdown:
-		if _, ok := kinds[r.Name]; !ok {
-			return "", fmt.Errorf("%q is no way down: poweroff, reboot or halt", r.Name)
-		}
-		select {
-		case o.down <- r.Name:
-			return r.Name + " begins", nil
-		default:
-			return "the way down has begun already", nil
-		}
+		return o.goDownAs(r.Name)
 	}
 	return "", fmt.Errorf("this version of initd does not know the operation %q", r.Op)
 }
@@ -171,4 +163,17 @@ func (o *orchestrator) serviceLog(name string) (string, error) {
 		text = text[len(text)-logBytes:]
 	}
 	return text + "\n", nil
+}
+
+// goDownAs begins the way down, if none has begun.
+func (o *orchestrator) goDownAs(kind string) (string, error) {
+	if _, ok := kinds[kind]; !ok {
+		return "", fmt.Errorf("%q is no way down: poweroff, reboot or halt", kind)
+	}
+	select {
+	case o.down <- kind:
+		return kind + " begins", nil
+	default:
+		return "the way down has begun already", nil
+	}
 }

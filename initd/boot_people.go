@@ -5,6 +5,7 @@ import (
 
 	"initd/boot/step"
 	"initd/hw/console"
+	"initd/initd/failure"
 )
 
 // newDesk makes the desk at which volumes ask for keys, and keeps the consoles
@@ -12,6 +13,9 @@ import (
 func (o *orchestrator) newDesk() *step.Desk {
 	d := step.NewDesk()
 	d.Shown = func(question string) {
+		if question == "" && o.people.menu.Load() { // it needs the consoles as they are
+			question = failure.Question
+		}
 		o.screen.question(question)
 		switch {
 		case question != "":
@@ -20,6 +24,9 @@ func (o *orchestrator) newDesk() *step.Desk {
 			atConsoles(console.Sane)
 		}
 	}
+	d.Typing = func() { go o.typed() }
+	d.Empty = func() { nudge(o.people.empty) }
+	d.Left = func(string) { nudge(o.people.left) }
 	return d
 }
 

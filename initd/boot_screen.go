@@ -8,6 +8,7 @@ import (
 
 	"initd/boot/report"
 	"initd/hw/console"
+	"initd/initd/failure"
 )
 
 // screen shows events on the console, and mirrors all of them to the device
@@ -19,7 +20,9 @@ type screen struct {
 	mu    sync.Mutex
 	lines *report.Console // guarded by mu
 	live  string          // guarded by mu; the last live line
-	asks  bool            // guarded by mu; a question stands: no live lines
+	asks  string          // guarded by mu; the question that stands: no live lines
+
+	failing func(bool) // hears whether the boot needs people; may be nil
 }
 
 func newScreen(a kernelArgs) *screen {
@@ -40,6 +43,16 @@ func (s *screen) show(e report.Event) {
 	s.mu.Lock()
 	lines := s.lines.Add(e)
 	s.mu.Unlock()
+	if s.failing != nil {
+		switch e.Kind {
+		case report.Halted:
+			s.failing(true)
+		case report.Settled:
+			s.failing(s.unready())
+		case report.Resumed, report.ReadyReached, report.ShutdownStep:
+			s.failing(false)
+		}
+	}
 	if s.console != nil {
 		for _, line := range lines {
 			s.console.Line(line)
@@ -55,6 +68,13 @@ func (s *screen) show(e report.Event) {
 	if err == nil {
 		s.mirror.Line(string(b))
 	}
+}
+
+// unready tells whether the boot has settled without being ready.
+func (s *screen) unready() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return failure.Failing(s.lines.State())
 }
 
 // liveEvery is how often a boot that waits says for what.
@@ -75,7 +95,7 @@ func (s *screen) waits(ctx context.Context) {
 		}
 		s.mu.Lock()
 		line, ok := s.lines.Live(report.Boottime())
-		fresh := ok && line != s.live && !s.asks
+		fresh := ok && line != s.live && s.asks == ""
 		s.live = line
 		s.mu.Unlock()
 		if fresh {
@@ -87,15 +107,22 @@ func (s *screen) waits(ctx context.Context) {
 // question says which question stands on the consoles, "" for none: lines go
 // above it.
 func (s *screen) question(text string) {
+	if text != "" {
+		text += ": "
+	}
 	s.mu.Lock()
-	s.asks = text != ""
+	s.asks = text
 	s.mu.Unlock()
 	if s.console != nil {
-		if text != "" {
-			text += ": "
-		}
 		s.console.Foot(text)
 	}
+}
+
+// standing is the question that stands, as it is shown.
+func (s *screen) standing() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asks
 }
 
 // drain waits until what was shown is out, for as long as done allows.

@@ -70,6 +70,7 @@ type orchestrator struct {
 	blocks   *step.BlockWatcher
 	keys     *step.KeyStore
 	desk     *step.Desk
+	people   *people
 	services *services
 	chosen   chosen
 	floor    time.Time                     // of the clock
@@ -115,6 +116,7 @@ func boot(ctx context.Context, p places) error {
 	}()
 	go o.keepProgram(life)
 	go o.watchClock(life)
+	go o.helpPeople(life)
 	running, stop := context.WithCancel(life)
 	defer stop()
 	ended := make(chan error, 1)
@@ -140,7 +142,9 @@ func (o *orchestrator) prepare() error {
 	if o.log, err = report.Open(filepath.Join(o.run, "events"), hello.Generation); err != nil {
 		return err
 	}
+	o.people = newPeople()
 	o.screen = newScreen(o.args)
+	o.screen.failing = o.people.fails
 	reason := ""
 	if hello.Generation > 1 {
 		reason = "the orchestrator before this one ended"

@@ -48,7 +48,7 @@ func runOrchestrator(ctx context.Context, file, dir string) (done chan error, er
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	o := &orchestrator{places: places{file: file, run: dir}, screen: &screen{lines: report.NewConsole()}, keys: step.NewKeyStore(nil), down: make(chan string, 1)}
+	o := &orchestrator{places: places{file: file, run: dir}, screen: &screen{lines: report.NewConsole()}, keys: step.NewKeyStore(nil), desk: step.NewDesk(), down: make(chan string, 1)}
 	sources, err := appliance.ReadSources(file)
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func runOrchestrator(ctx context.Context, file, dir string) (done chan error, er
 	}
 	eng, err := engine.New(engine.Config{
 		Plan: p, Log: o.log, Notify: o.screen.show,
-		Actions: step.Actions(&step.Deps{Volumes: volumes{}, Keys: o.keys, Life: ctx, Note: o.note}),
+		Actions: step.Actions(&step.Deps{Volumes: volumes{}, Keys: o.keys, Desk: o.desk, Life: ctx, Note: o.note}),
 	})
 	if err != nil {
 		return nil, err

@@ -22,6 +22,9 @@ func NewConsole() *Console {
 	return &Console{f: NewFolder(), said: map[string]string{}}
 }
 
+// State is how far the boot is.
+func (c *Console) State() BootState { return c.f.state() }
+
 // Add takes in an event and returns the lines that it is worth: most are worth
 // none.
 func (c *Console) Add(e Event) []string {

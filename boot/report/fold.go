@@ -199,18 +199,7 @@ func (f *Folder) Report() *Report {
 	r.Schema = Schema
 	r.Notices, r.Generations, r.Wall = slices.Clone(r.Notices), slices.Clone(r.Generations), slices.Clone(r.Wall)
 	r.Down, r.Facts = slices.Clone(r.Down), slices.Clone(r.Facts)
-	switch {
-	case f.down:
-		r.State = GoingDown
-	case f.halted:
-		r.State = IsHalted
-	case r.Ready > 0:
-		r.State = IsReady
-	case r.Settled > 0:
-		r.State = IsSettled
-	default:
-		r.State = Booting
-	}
+	r.State = f.state()
 	r.Units = []Unit{}
 	for _, u := range f.units {
 		if u.stale && !u.wasUp {
@@ -235,6 +224,21 @@ func (f *Folder) Report() *Report {
 		r.Units[i].Critical = on[r.Units[i].ID]
 	}
 	return &r
+}
+
+// state is how far the boot is.
+func (f *Folder) state() BootState {
+	switch {
+	case f.down:
+		return GoingDown
+	case f.halted:
+		return IsHalted
+	case f.r.Ready > 0:
+		return IsReady
+	case f.r.Settled > 0:
+		return IsSettled
+	}
+	return Booting
 }
 
 // stopWaiting ends a unit's wait for needs.

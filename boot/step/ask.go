@@ -24,6 +24,8 @@ type Desk struct {
 	Shown  func(question string)
 	Typing func()
 	Empty  func()
+	// Left hears that a volume waits no more.
+	Left func(name string)
 
 	mu    sync.Mutex
 	line  []*seat            // guarded by mu: whoever waits, first come first
@@ -65,6 +67,9 @@ func (d *Desk) leave(s *seat) {
 	d.mu.Unlock()
 	if over && d.Shown != nil {
 		d.Shown("")
+	}
+	if d.Left != nil {
+		d.Left(s.name)
 	}
 }
 

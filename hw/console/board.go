@@ -1,0 +1,106 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Board is all consoles with their keyboards: what is shown is shown on each, and a key counts wherever it is pressed.
+// It is for one goroutine at a time.
+type Board struct {
+	terminals []*terminal
+}
+
+// Enter is the key that Next gives for a line's end.
+const Enter = '\r'
+
+// NewBoard takes the keyboards of consoles, as Ask does; Close gives them back. ErrNoConsole if there is none. The files
+// are used to find the devices; they are neither read nor closed.
+func NewBoard(consoles []*os.File) (*Board, error) {
+	b := &Board{}
+	var reasons []string
+	for _, f := range consoles {
+		t, err := openTerminal(f)
+		if err != nil {
+			reasons = append(reasons, err.Error())
+			continue
+		}
+		b.terminals = append(b.terminals, t)
+	}
+	if len(b.terminals) == 0 {
+		return nil, fmt.Errorf("listen at the consoles: %w: %s", ErrNoConsole, strings.Join(reasons, "; "))
+	}
+	return b, nil
+}
+
+// Close restores the terminals.
+func (b *Board) Close() {
+	for _, t := range b.terminals {
+		t.restore()
+		t.close()
+	}
+	b.terminals = nil
+}
+
+// Show writes text to every console, as far as each takes it now; the rest goes while Next waits. What is neither
+// printable ASCII nor a newline becomes '?'.
+func (b *Board) Show(text string) {
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	for _, t := range b.terminals {
+		t.say(strings.Join(lines, "\n"))
+	}
+}
+
+// Next waits for a key at any console: a printable character, or Enter. Arrow keys and the like are no keys here.
+func (b *Board) Next(ctx context.Context) (byte, error) {
+	w, err := newWaker(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer w.close()
+	for {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		for _, t := range b.terminals {
+			if t.fd < 0 {
+				continue
+			}
+			t.flush()
+			if key, ok := t.key(); ok {
+				return key, nil
+			}
+		}
+		if !slices.ContainsFunc(b.terminals, func(t *terminal) bool { return t.fd >= 0 }) {
+			return 0, fmt.Errorf("listen at the consoles: %w: all of them hung up", ErrNoConsole)
+		}
+		if err := w.poll(b.terminals, -1); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// key takes the next key that was pressed at this terminal.
+func (t *terminal) key() (byte, bool) {
+	for {
+		result, ok := t.read()
+		if !ok {
+			return 0, false
+		}
+		switch {
+		case result == nothing || result == entered:
+			t.line.cut(0)
+			return Enter, true
+		case result == typed && t.line.n > 0:
+			key := t.line.buf.Bytes()[0]
+			t.line.cut(0)
+			return key, true
+		}
+	}
+}
