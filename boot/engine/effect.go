@@ -214,14 +214,18 @@ func (t *task) recovered() {
 func (t *task) describe(err error) *report.Error {
 	e := &report.Error{Text: err.Error()}
 	if t.deadline > 0 && errors.Is(t.ctx.Err(), context.DeadlineExceeded) {
-		text := "deadline of " + short(t.deadline) + " over"
-		if t.last.Waiting != "" && !strings.Contains(e.Text, t.last.Waiting) {
-			text += ", waiting for " + t.last.Waiting
+		// An error that only says that time is up says less than what was awaited.
+		what := e.Text
+		if cut, bare := strings.CutSuffix(what, context.DeadlineExceeded.Error()); bare {
+			what = strings.TrimSuffix(cut, ": ")
+			if t.last.Waiting != "" {
+				what = t.last.Waiting
+			}
 		}
-		if e.Text != context.DeadlineExceeded.Error() {
-			text += ": " + e.Text
+		over := "given up after " + short(t.deadline)
+		if e.Text = over; what != "" {
+			e.Text = what + "; " + over
 		}
-		e.Text = text
 	}
 	var code interface{ Code() string }
 	if errors.As(err, &code) {

@@ -144,7 +144,7 @@ func TestFailures(t *testing.T) {
 		g.after(31 * time.Second)
 		g.wants(map[string]report.State{"a": report.Degraded})
 		ended := g.log.find(report.AttemptEnded, "a")[1]
-		if got, want := ended.Error.Text, "deadline of 30s over, waiting for kms-a: connection refused"; got != want {
+		if got, want := ended.Error.Text, "kms-a: connection refused; given up after 30s"; got != want {
 			t.Errorf("error %q, want %q", got, want)
 		}
 		if ended.Server != "kms-a" {

@@ -6,8 +6,9 @@ import "strings"
 // may type it; empty if it is well, at work, or waits for another unit (that
 // one's command helps).
 //
-// What the error says comes first. Else a key can be given by hand, a unit whose
-// part of the world is missing can be left out, and what failed can be tried again.
+// What the error says comes first. Else a key can be given by hand; a unit whose
+// part of the world is missing, or that no further attempt can help, can be left
+// out; and what failed can be tried again.
 func (f *Folder) next(u *Unit, failed *Error) string {
 	class, name, _ := strings.Cut(u.ID, "/")
 	switch {
@@ -19,7 +20,7 @@ func (f *Folder) next(u *Unit, failed *Error) string {
 		return ""
 	case class == "key", class == "luks" && u.WaitingFor != "": // a volume at its prompt waits for nothing else
 		return "initd keys unlock " + name
-	case len(u.Waits) > 0:
+	case len(u.Waits) > 0, failed != nil && failed.Final:
 		return "initd skip " + u.ID
 	}
 	return "initd retry " + u.ID

@@ -41,6 +41,9 @@ func main() {
 	if len(os.Args) == 2 && os.Args[1] == "boot" {
 		os.Exit(3) // it stands where the orchestrator should be, and ends at once
 	}
+	if len(os.Args) == 4 && os.Args[1] == "unless" {
+		unless(os.Args[2], os.Args[3])
+	}
 	port, err := event.Open()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hands:", err)
@@ -114,6 +117,17 @@ func do(c command) (map[string]any, error) {
 		return search(strings.Split(c.From, ","))
 	case "write":
 		return nil, os.WriteFile(c.To, []byte(c.From), 0o644)
+	case "rename":
+		return nil, os.Rename(c.From, c.To)
+	case "copy": // a program
+		b, err := os.ReadFile(c.From)
+		if err != nil {
+			return nil, err
+		}
+		if err := os.Remove(c.To); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		return nil, os.WriteFile(c.To, b, 0o755)
 	case "read":
 		b, err := os.ReadFile(c.From)
 		return map[string]any{"text": string(b)}, err
@@ -151,6 +165,18 @@ func stubborn(path string) {
 		}
 		time.Sleep(time.Hour) // until a signal ends it
 	}
+}
+
+// unless ends, by a status or a signal, unless a file is there; then it stays.
+func unless(path, how string) {
+	if _, err := os.Stat(path); err == nil {
+		select {}
+	}
+	if status, err := strconv.Atoi(how); err == nil {
+		os.Exit(status)
+	}
+	_ = unix.Kill(os.Getpid(), unix.SignalNum("SIG"+how))
+	select {}
 }
 
 // loop attaches a loop device to a new file (loop(4), LOOP_CTL_GET_FREE, LOOP_SET_FD).
