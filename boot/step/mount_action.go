@@ -144,6 +144,9 @@ func mountChild(_ context.Context, in *ChildInput) (any, error) {
 	if err := json.Unmarshal(in.Params, &s); err != nil {
 		return nil, fmt.Errorf("read parameters: %w", err)
 	}
+	if err := holds(s); err != nil {
+		return nil, err
+	}
 	return nil, mount.Mount(s)
 }
 
@@ -161,6 +164,9 @@ func fsckChild(ctx context.Context, in *ChildInput) (any, error) {
 	var s mount.Spec
 	if err := json.Unmarshal(in.Params, &s); err != nil {
 		return nil, fmt.Errorf("read parameters: %w", err)
+	}
+	if err := holds(s); err != nil {
+		return nil, err
 	}
 	return mount.Check(ctx, s.Device, s.Type, func(percent int) {
 		in.Tell(ChildProgress{Progress: &engine.Progress{Text: fmt.Sprintf("fsck.%s %s: %d %%", s.Type, s.Device, percent), Object: s.Device}})

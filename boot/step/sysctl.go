@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -53,6 +54,8 @@ func (sysctlAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, erro
 	defer sys.Close()
 	have, err := sysctl.Read(sys, s.Key)
 	switch {
+	case errors.As(err, new(*sysctl.UnknownError)): // a module may bring it, but no operator can
+		return engine.Checked{}, advised{err, "initd skip " + u.ID}
 	case err != nil:
 		return engine.Checked{}, err
 	case have == sysctl.Normal(s.Value):

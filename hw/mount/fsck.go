@@ -49,6 +49,9 @@ func (e *FSCKError) Code() string {
 // Object is what the report names.
 func (e *FSCKError) Object() string { return e.Device }
 
+// Retryable: what fsck left for a decision, the same fsck leaves again.
+func (e *FSCKError) Retryable() bool { return e.Status&^3 == 0 }
+
 // Hint says what to do.
 func (e *FSCKError) Hint() string {
 	if e.Err != nil {

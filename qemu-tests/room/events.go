@@ -31,3 +31,27 @@ func Decode(t *testing.T, e vm.Event) breport.Event {
 	}
 	return x
 }
+
+// NothingLeft checks that the way down said so.
+func NothingLeft(t *testing.T, m *vm.VM) {
+	t.Helper()
+	last := ""
+	for _, e := range m.Events() {
+		if e.Name != "shutdown" {
+			continue
+		}
+		var x breport.Event
+		if err := e.Decode(&x); err != nil {
+			t.Fatal(err)
+		}
+		if x.Step != nil && x.Step.Phase == "end" {
+			last = x.Step.Reason
+		}
+		if x.Step != nil && x.Step.Action == "left" {
+			t.Errorf("left behind: %s: %s", x.Step.Object, x.Step.Reason)
+		}
+	}
+	if last == "" {
+		t.Error("the way down did not come to its end")
+	}
+}

@@ -24,7 +24,7 @@ import (
 // Room is one; tests change it before they boot its machines.
 type Room struct {
 	T  *testing.T
-	ca *pki.CA
+	CA *pki.CA
 
 	Wire *vm.Wire
 	// Appliance is the text of the store's file; Files lie beside it.
@@ -60,14 +60,14 @@ func New(t *testing.T, a, b string, name ...string) *Room {
 	suffix := strings.Join(name, "")
 	s := &Room{T: t, name: suffix, Wire: vm.NewWire(t, "room"+suffix), Files: map[string][]byte{}, Identity: map[string][]byte{}}
 	var err error
-	if s.ca, err = pki.NewCA("test authority", pki.Options{}); err != nil {
+	if s.CA, err = pki.NewCA("test authority", pki.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	client, err := s.ca.Client(pki.Options{}, "store")
+	client, err := s.CA.Client(pki.Options{}, "store")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Identity["pki/ca.pem"], s.Identity["pki/store.pem"], s.Identity["pki/store.key"] = s.ca.PEM, client.Cert, client.Key
+	s.Identity["pki/ca.pem"], s.Identity["pki/store.pem"], s.Identity["pki/store.key"] = s.CA.PEM, client.Cert, client.Key
 	bits := "/24"
 	if len(a) > 0 && a[0] == '2' && a[1] == '0' && a[2] == '0' {
 		bits = "/64"
@@ -81,7 +81,7 @@ func New(t *testing.T, a, b string, name ...string) *Room {
 // AddServer adds a key server of one of keyserver's kinds.
 func (s *Room) AddServer(name, address, kind string) {
 	s.T.Helper()
-	cert, err := s.ca.Server(pki.Options{}, address, name+".example.net")
+	cert, err := s.CA.Server(pki.Options{}, address, name+".example.net")
 	if err != nil {
 		s.T.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func (s *Room) AddServer(name, address, kind string) {
 	}
 	s.Peer.KeyServers = append(s.Peer.KeyServers, keyserver.Config{
 		Name: name, Kind: kind, Listen: host + ":5696",
-		CA: string(s.ca.PEM), Cert: string(cert.Cert), Key: string(cert.Key),
+		CA: string(s.CA.PEM), Cert: string(cert.Cert), Key: string(cert.Key),
 	})
 }
 

@@ -117,6 +117,8 @@ func do(c command) (map[string]any, error) {
 		return search(strings.Split(c.From, ","))
 	case "write":
 		return nil, os.WriteFile(c.To, []byte(c.From), 0o644)
+	case "mkdir":
+		return nil, os.MkdirAll(c.From, 0o755)
 	case "rename":
 		return nil, os.Rename(c.From, c.To)
 	case "copy": // a program
@@ -170,13 +172,13 @@ func stubborn(path string) {
 // unless ends, by a status or a signal, unless a file is there; then it stays.
 func unless(path, how string) {
 	if _, err := os.Stat(path); err == nil {
-		select {}
+		_ = unix.Pause()
 	}
 	if status, err := strconv.Atoi(how); err == nil {
 		os.Exit(status)
 	}
 	_ = unix.Kill(os.Getpid(), unix.SignalNum("SIG"+how))
-	select {}
+	_ = unix.Pause()
 }
 
 // loop attaches a loop device to a new file (loop(4), LOOP_CTL_GET_FREE, LOOP_SET_FD).

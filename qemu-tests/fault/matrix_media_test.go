@@ -1,20 +1,25 @@
-package scenario
+package fault
 
 import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"initd/qemu-tests/peer/dhcp"
+	"initd/qemu-tests/peer/ntp"
+	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
 
 // mediaRoom is the machine with bad disks, file systems, services and links.
 type mediaRoom struct {
-	*site
+	*room.Room
 	table vm.GPT
 	// text of the file, by section
 	links, luks, mounts, services string
@@ -30,7 +35,7 @@ func (r *mediaRoom) partition(label string, mib int64, c vm.Content) {
 
 // volume is a LUKS volume of the file that is opened by a key file; change spoils the image before it becomes a partition.
 func (r *mediaRoom) volume(id string, change func(image []byte) []byte) {
-	image := luksImage(r.t)
+	image := luksImage(r.T)
 	if change != nil {
 		image = change(image)
 	}
@@ -112,13 +117,13 @@ func mediaFaults() map[string]func(r *mediaRoom) {
 			})
 		},
 		"short":          func(r *mediaRoom) { r.volume("short", func(b []byte) []byte { return b[:8*vm.MiB] }) },
-		"costly":         func(r *mediaRoom) { r.volume("costly", costly(r.t)) },
-		"strange-cipher": func(r *mediaRoom) { r.volume("strange-cipher", swap(r.t, `"aes-xts-plain64"`, `"rot-xts-plain64"`)) },
+		"costly":         func(r *mediaRoom) { r.volume("costly", costly(r.T)) },
+		"strange-cipher": func(r *mediaRoom) { r.volume("strange-cipher", swap(r.T, `"aes-xts-plain64"`, `"rot-xts-plain64"`)) },
 		"integrity": func(r *mediaRoom) {
-			r.volume("integrity", swap(r.t, `"sector_size":512`, `"sector_size":512,"integrity":{"type":"hmac(sha256)","journal_encryption":"none","journal_integrity":"none"}`))
+			r.volume("integrity", swap(r.T, `"sector_size":512`, `"sector_size":512,"integrity":{"type":"hmac(sha256)","journal_encryption":"none","journal_integrity":"none"}`))
 		},
 		"crafted": func(r *mediaRoom) {
-			r.volume("crafted", edit(r.t, func(text string) string {
+			r.volume("crafted", edit(r.T, func(text string) string {
 				return strings.Replace(text, `"tokens":{}`, `"tokens":{"0":`+strings.Repeat(`{"a":`, 1000)+"1"+strings.Repeat("}", 1000)+"}", 1)
 			}))
 		},
@@ -145,9 +150,9 @@ func mediaFaults() map[string]func(r *mediaRoom) {
 			r.mounts += "  - {what: partlabel/other-fs, where: /srv/other-fs, type: ext4}\n"
 		},
 		"fs-damaged": func(r *mediaRoom) {
-			image, err := os.ReadFile(vm.NewDisk(r.t, "fs", 8*vm.MiB, vm.Ext4{}).Path)
+			image, err := os.ReadFile(vm.NewDisk(r.T, "fs", 8*vm.MiB, vm.Ext4{}).Path)
 			if err != nil {
-				r.t.Fatal(err)
+				r.T.Fatal(err)
 			}
 			// What stands in group 0 behind the superblock and its descriptors: bitmaps and the root directory's inode.
 			for i := 8192; i < 1<<20; i++ {
@@ -160,16 +165,16 @@ func mediaFaults() map[string]func(r *mediaRoom) {
 			r.mounts += "  - {what: /srv/nowhere, where: /srv/bind-source, type: bind}\n"
 		},
 		"no-program": service("no-program", "/usr/bin/nothing, unless, /usr/bin/nothing, 1", "", func(t *testing.T, m *vm.VM) {
-			hand(t, m, "copy", "/usr/bin/hands", "/usr/bin/nothing")
+			room.Hand(t, m, "copy", "/usr/bin/hands", "/usr/bin/nothing")
 		}),
 		"dies": service("dies", `/usr/bin/hands, unless, /run/mended, "3"`, ", ready: {file: /run/mended}, restart: never", func(t *testing.T, m *vm.VM) {
-			hand(t, m, "write", "mended", "/run/mended")
+			room.Hand(t, m, "write", "mended", "/run/mended")
 		}),
-		"killed": service("killed", "/usr/bin/hands, unless, /run/mended-too, SEGV", ", ready: {file: /run/mended-too}, restart: never", func(t *testing.T, m *vm.VM) {
-			hand(t, m, "write", "mended", "/run/mended-too")
+		"killed": service("killed", "/usr/bin/hands, unless, /run/mended-too, KILL", ", ready: {file: /run/mended-too}, restart: never", func(t *testing.T, m *vm.VM) {
+			room.Hand(t, m, "write", "mended", "/run/mended-too")
 		}),
 		"never-ready": service("never-ready", "/usr/bin/hands, unless, /usr/bin/hands, 1", ", ready: {file: /run/never-ready}, deadline: 15s", func(t *testing.T, m *vm.VM) {
-			hand(t, m, "write", "ready", "/run/never-ready")
+			room.Hand(t, m, "write", "ready", "/run/never-ready")
 		}),
 		"no-link": func(r *mediaRoom) {
 			r.links += "    - {name: no-link, match: {mac: \"52:54:00:00:09:09\"}, addresses: [198.51.100.1/24]}\n"
@@ -220,45 +225,56 @@ func mediaFaultIDs() []string {
 // screen names each fault and gives the command that helps; somebody mends what has to be mended outside of it, types the
 // command, and the unit heals, or is left out. What is well, works all the time.
 func TestFaultsOfEverythingElse(t *testing.T) {
-	r := &mediaRoom{site: newSite(t, kmsAV4, kmsBV4), mend: map[string]func(*testing.T, *vm.VM){}, keys: map[string]string{}}
+	r := &mediaRoom{Room: room.New(t, room.KMSAV4, room.KMSBV4), mend: map[string]func(*testing.T, *vm.VM){}, keys: map[string]string{}}
 	faults := mediaFaults()
 	for _, id := range mediaFaultIDs() {
 		faults[id](r)
 	}
 	r.volume("good", nil)
-	r.identity["keys/good"], r.identity["keys/other"] = []byte(pass), []byte("the passphrase of nothing")
-	r.files["open.key"] = []byte(pass)
-	r.peer.KeyServers = nil
+	r.Identity["keys/good"], r.Identity["keys/other"] = []byte(pass), []byte("the passphrase of nothing")
+	r.Files["open.key"] = []byte(pass)
+	r.Peer.KeyServers = nil
+	r.Peer.NTP = []ntp.Config{{Listen: room.KMSBV4 + ":123"}}
+	r.Peer.DHCP = []dhcp.Config{{
+		Link: room.PeerMAC, Server: netip.MustParseAddr(room.KMSAV4), Prefix: netip.MustParsePrefix("192.0.2.0/24"),
+		First: netip.MustParseAddr("192.0.2.100"), Count: 10, Lease: 3600,
+	}}
+	noTime := r.Wire.Drop(vm.ToAddr(netip.MustParseAddr(room.KMSBV4)))
 	file := `apiVersion: initd/v1
 name: store
-budgets: {boot: 3m, shutdown: 30s}
+budgets: {boot: 90s, shutdown: 30s}
 network:
   links:
-    - {name: room, match: {mac: "` + storeMAC + `"}, addresses: [` + storeV4 + `]}
-` + r.links + `time: {servers: [192.0.2.99]}
+    - {name: room, match: {mac: "` + room.StoreMAC + `"}, addresses: [` + room.StoreV4 + `]}
+` + r.links + `time: {servers: [` + room.KMSBV4 + `]}
 media:
   luks:
 ` + r.luks + `mounts:
 ` + r.mounts + `services:
-` + r.services + strings.Replace(handsService, "    after: [mount/srv/tank0, mount/srv/tank1, mount/srv/tank2]\n", "", 1) + `sysctl: {net.nothing.here: "1"}
+` + r.services + room.HandsService + `sysctl: {net.nothing.here: "1"}
 image:
   files: [{from: open.key, to: /etc/open.key, mode: "0644"}, {from: hands, to: /usr/bin/hands, mode: "0755"}, {from: hands, to: /usr/bin/nothing, mode: "0644"}]
 `
-	r.appliance = file
-	handsOnly(r.site)
-	r.appliance = file
+	r.Appliance = file
+	r.AddHands()
+	r.Appliance = file
 	state := t.TempDir()
-	write(t, state+"/appliance.yaml", strings.Replace(file, "services:", "servces:", 1))
+	if err := os.WriteFile(filepath.Join(state, "appliance.yaml"), []byte(strings.Replace(file, "services:", "servces:", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	disk := vm.NewDisk(t, "media", int64(len(r.table)*19+320)*vm.MiB, r.table)
-	r.startPeer()
-	m := r.newStore(disk, vm.NewDisk(t, "state", 16*vm.MiB, vm.Ext4{Label: "initd-state", Dir: state}))
-	unplugged := vm.NewWire(t, "unplugged")
-	m.Wire(r.wire, takenMAC).Wire(unplugged, unpluggedMAC).Start()
-	m.SetLink(unplugged, false)
-	m.WaitEvent("the hands are there", unit("service/hands", "done"), vm.Guard)
-	m.WaitEvent("the good volume is open", unit("luks/good", "done"), vm.Guard)
+	r.StartPeer()
+	m := r.NewStore(disk, vm.NewDisk(t, "state", 16*vm.MiB, vm.Ext4{Label: "initd-state", Dir: state}))
+	m.Wire(r.Wire, takenMAC).Wire(r.Wire, unpluggedMAC).Start()
+	carrier := func(up bool) { m.QMP("set_link", map[string]any{"name": "net2", "up": up}) }
+	carrier(false)
+	m.WaitEvent("the hands are there", room.Unit("service/hands", "done"), vm.Guard)
+	m.WaitEvent("the good volume is open", room.Unit("luks/good", "done"), vm.Guard)
 	m.Console().WaitFor(`Passphrase for wrong-phrase: `, vm.Guard)
 	m.Type("open barley\r")
+	r.mend["no-carrier"] = func(*testing.T, *vm.VM) { carrier(true) }
+	r.mend["no-ntp"] = func(*testing.T, *vm.VM) { noTime.End() }
+	r.mend["bind-source"] = func(t *testing.T, m *vm.VM) { room.Hand(t, m, "mkdir", "/srv/nowhere", "") }
 	rows := matrix(t, mediaFaultIDs())
 	for _, f := range rows {
 		id, _, _ := strings.Cut(f.healed, " ")
@@ -266,27 +282,27 @@ image:
 			continue
 		}
 		m.WaitEvent(f.id+" shows", func(e vm.Event) bool {
-			return unit(id, "degraded")(e) || unit(id, "failed")(e) || vm.Is("unit", "unit", id, "state", "waiting")(e) && e.Field("error") != "" ||
-				strings.HasPrefix(f.next, "initd keys") && (unit("key/"+f.id, "degraded")(e) || unit("key/"+f.id, "failed")(e))
+			return room.Unit(id, "degraded")(e) || room.Unit(id, "failed")(e) || vm.Is("unit", "unit", id, "state", "waiting")(e) && e.Field("error") != "" ||
+				strings.HasPrefix(f.next, "initd keys") && (room.Unit("key/"+f.id, "degraded")(e) || room.Unit("key/"+f.id, "failed")(e))
 		}, vm.Guard)
 	}
-	hand(t, m, "copy", "/etc/initd/appliance.yaml", "/usr/bin/initd.new")
-	hand(t, m, "rename", "/usr/bin/initd", "/usr/bin/initd.old")
-	hand(t, m, "rename", "/usr/bin/initd.new", "/usr/bin/initd")
-	killed := hand(t, m, "kill-orchestrator", "", "")
+	room.Hand(t, m, "copy", "/etc/initd/appliance.yaml", "/usr/bin/initd.new")
+	room.Hand(t, m, "rename", "/usr/bin/initd", "/usr/bin/initd.old")
+	room.Hand(t, m, "rename", "/usr/bin/initd.new", "/usr/bin/initd")
+	killed := room.Hand(t, m, "kill-orchestrator", "", "")
 	m.WaitEventAfter(killed, "another orchestrator", vm.Is("generation", "gen", "2"), vm.Guard)
-	hand(t, m, "rename", "/usr/bin/initd.old", "/usr/bin/initd")
+	room.Hand(t, m, "rename", "/usr/bin/initd.old", "/usr/bin/initd")
 
 	score(t, m, rows, func(f fault, command string) {
 		if mend := r.mend[f.id]; mend != nil {
 			mend(t, m)
 		}
 		if name, ok := strings.CutPrefix(command, "initd keys unlock "); ok {
-			hand(t, m, "unlock", name, r.keys[name])
+			room.Hand(t, m, "unlock", name, r.keys[name])
 			return
 		}
 		args := strings.TrimPrefix(command, "initd ")
-		got := hand(t, m, "run", "/usr/bin/initd", args)
+		got := room.Hand(t, m, "run", "/usr/bin/initd", args)
 		want := "0"
 		if code, ok := strings.CutPrefix(f.healed, "exit "); ok {
 			want = code
@@ -297,5 +313,5 @@ image:
 	})
 	m.CtrlAltDel()
 	m.Exited(vm.Guard)
-	nothingLeft(t, m)
+	room.NothingLeft(t, m)
 }

@@ -1,4 +1,4 @@
-package scenario
+package fault
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
 
@@ -25,7 +26,7 @@ type fault struct {
 	id, injection, object, cause, next, healed string
 }
 
-const matrixFile = "../fault/matrix.tsv"
+const matrixFile = "matrix.tsv"
 
 // matrix reads the rows of some ids; each id must have one.
 func matrix(t *testing.T, ids []string) []fault {
@@ -151,7 +152,7 @@ func score(t *testing.T, m *vm.VM, rows []fault, do func(f fault, command string
 			seen := m.Events()
 			do(f, e.next)
 			if unitID, state, ok := strings.Cut(f.healed, " "); ok && strings.Contains(unitID, "/") || unitID == "time" {
-				m.WaitEventAfter(seen[len(seen)-1], f.id+" is healed", unit(unitID, state), vm.Guard)
+				m.WaitEventAfter(seen[len(seen)-1], f.id+" is healed", room.Unit(unitID, state), vm.Guard)
 			}
 			if *updateResults {
 				note(t, f, e)
@@ -162,7 +163,7 @@ func score(t *testing.T, m *vm.VM, rows []fault, do func(f fault, command string
 	t.Logf("%d of %d faults: object, cause and a command that heals", good, len(rows))
 }
 
-const resultsFile = "../fault/results.tsv"
+const resultsFile = "results.tsv"
 
 // note writes what the screen said of a fault into the table of results.
 func note(t *testing.T, f fault, e entry) {

@@ -1,4 +1,4 @@
-package scenario
+package fault
 
 import (
 	"crypto/x509"
@@ -9,12 +9,13 @@ import (
 
 	"initd/qemu-tests/peer/keyserver"
 	"initd/qemu-tests/peer/pki"
+	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
 
 // keyRoom is the machine with one volume, one key and one key server a fault.
 type keyRoom struct {
-	*site
+	*room.Room
 	other *pki.CA
 }
 
@@ -26,11 +27,14 @@ type keyFault struct {
 	address, more string
 }
 
-const goodPort = 7000
+const (
+	goodPort = 7000
+	silent   = "192.0.2.23" // drops every packet
+)
 
 func keyFaults() []keyFault {
 	cert := func(o pki.Options, names ...string) func(*keyRoom, *keyserver.Config, *keyserver.Object) {
-		return func(r *keyRoom, s *keyserver.Config, _ *keyserver.Object) { r.certify(r.ca, s, o, names...) }
+		return func(r *keyRoom, s *keyserver.Config, _ *keyserver.Object) { r.certify(r.CA, s, o, names...) }
 	}
 	state := func(state string) func(*keyRoom, *keyserver.Config, *keyserver.Object) {
 		return func(_ *keyRoom, _ *keyserver.Config, o *keyserver.Object) { o.State = state }
@@ -39,22 +43,22 @@ func keyFaults() []keyFault {
 	absent := func(_ *keyRoom, s *keyserver.Config, _ *keyserver.Object) { s.Listen = "" }
 	return []keyFault{
 		{id: "wrong-ca", spoil: func(r *keyRoom, s *keyserver.Config, _ *keyserver.Object) {
-			r.certify(r.other, s, pki.Options{}, kmsAV4)
+			r.certify(r.other, s, pki.Options{}, room.KMSAV4)
 		}},
-		{id: "expired", spoil: cert(pki.Expired(), kmsAV4)},
-		{id: "not-yet", spoil: cert(pki.NotYet(), kmsAV4)},
+		{id: "expired", spoil: cert(pki.Expired(), room.KMSAV4)},
+		{id: "not-yet", spoil: cert(pki.NotYet(), room.KMSAV4)},
 		{id: "other-name", spoil: cert(pki.Options{}, "elsewhere.example.net")},
 		{id: "wrong-pin", spoil: none, more: `, tls: {pin: "sha256:` + strings.Repeat("5a", 32) + `"}`},
 		{id: "client-refused", spoil: func(r *keyRoom, s *keyserver.Config, _ *keyserver.Object) { s.CA = string(r.other.PEM) }},
 		{id: "client-usage", spoil: func(r *keyRoom, s *keyserver.Config, _ *keyserver.Object) {
-			p, err := r.ca.Client(pki.Options{EKU: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, "store")
+			p, err := r.CA.Client(pki.Options{EKU: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, "store")
 			if err != nil {
-				r.t.Fatal(err)
+				r.T.Fatal(err)
 			}
-			r.identity["pki/usage.pem"], r.identity["pki/usage.key"] = p.Cert, p.Key
+			r.Identity["pki/usage.pem"], r.Identity["pki/usage.key"] = p.Cert, p.Key
 		}, more: ", tls: {cert: pki/usage.pem, key: pki/usage.key}"},
 		{id: "client-missing", spoil: none, more: ", tls: {cert: pki/gone.pem}"},
-		{id: "tls-old", spoil: func(_ *keyRoom, s *keyserver.Config, _ *keyserver.Object) { s.MaxTLS = "1.1" }},
+		{id: "tls-old", spoil: func(_ *keyRoom, s *keyserver.Config, _ *keyserver.Object) { s.BareHello = "1.1" }},
 		{id: "kmip-old", spoil: func(_ *keyRoom, s *keyserver.Config, _ *keyserver.Object) { s.Versions = []string{"2.0"} }},
 		{id: "missing", spoil: func(_ *keyRoom, s *keyserver.Config, _ *keyserver.Object) { s.Objects = nil }},
 		{id: "two", spoil: func(_ *keyRoom, s *keyserver.Config, o *keyserver.Object) {
@@ -89,10 +93,10 @@ func keyFaultIDs() []string {
 
 // certify gives the server a certificate.
 func (r *keyRoom) certify(ca *pki.CA, s *keyserver.Config, o pki.Options, names ...string) {
-	r.t.Helper()
+	r.T.Helper()
 	p, err := ca.Server(o, names...)
 	if err != nil {
-		r.t.Fatal(err)
+		r.T.Fatal(err)
 	}
 	s.Cert, s.Key = string(p.Cert), string(p.Key)
 }
@@ -101,23 +105,23 @@ func (r *keyRoom) certify(ca *pki.CA, s *keyserver.Config, o pki.Options, names 
 // what is wrong with it, and gives the command that helps. Somebody types them, one after the other, with the key
 // of the volume, and each volume opens. A volume with a good server has been opened meanwhile.
 func TestFaultsOfKeyServers(t *testing.T) {
-	r := &keyRoom{site: newSite(t, kmsAV4, kmsBV4)}
+	r := &keyRoom{Room: room.New(t, room.KMSAV4, room.KMSBV4)}
 	var err error
 	if r.other, err = pki.NewCA("another authority", pki.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	good := r.peer.KeyServers[0]
+	good := r.Peer.KeyServers[0]
 	good.Objects = nil
-	r.peer.KeyServers = nil
-	r.peer.Links[0].Addresses = append(r.peer.Links[0].Addresses, silent+"/24")
-	r.wire.Drop(vm.ToAddr(netip.MustParseAddr(silent)))
+	r.Peer.KeyServers = nil
+	r.Peer.Links[0].Addresses = append(r.Peer.Links[0].Addresses, silent+"/24")
+	r.Wire.Drop(vm.ToAddr(netip.MustParseAddr(silent)))
 
 	var servers, volumes strings.Builder
 	var table vm.GPT
 	keys := map[string]string{}
 	add := func(i int, f keyFault) {
 		s := good
-		s.Name, s.Listen = "kms-"+f.id, fmt.Sprintf("%s:%d", kmsAV4, goodPort+i)
+		s.Name, s.Listen = "kms-"+f.id, fmt.Sprintf("%s:%d", room.KMSAV4, goodPort+i)
 		if i%2 == 1 {
 			s.Kind = keyserver.KindBytes
 		}
@@ -126,7 +130,7 @@ func TestFaultsOfKeyServers(t *testing.T) {
 		s.Objects = []keyserver.Object{{ID: "id-" + f.id, Name: "store/" + f.id, Type: "SymmetricKey", Value: fmt.Sprintf("%x", keys[f.id])}}
 		f.spoil(r, &s, &s.Objects[0])
 		if s.Listen != "" {
-			r.peer.KeyServers = append(r.peer.KeyServers, s)
+			r.Peer.KeyServers = append(r.Peer.KeyServers, s)
 		}
 		if f.address != "" {
 			address = f.address
@@ -140,31 +144,31 @@ func TestFaultsOfKeyServers(t *testing.T) {
 		add(i, f)
 	}
 	add(len(list), keyFault{id: "good", spoil: func(*keyRoom, *keyserver.Config, *keyserver.Object) {}})
-	r.appliance = `apiVersion: initd/v1
+	r.Appliance = `apiVersion: initd/v1
 name: store
 budgets: {boot: 3m, shutdown: 30s}
 network:
   links:
-    - {name: room, match: {mac: "` + storeMAC + `"}, addresses: [` + storeV4 + `]}
-  dns: {servers: [` + kmsBV4 + `]}
+    - {name: room, match: {mac: "` + room.StoreMAC + `"}, addresses: [` + room.StoreV4 + `]}
+  dns: {servers: [` + room.KMSBV4 + `]}
 keys:
   tls: {ca: pki/ca.pem, cert: pki/store.pem, key: pki/store.key}
   servers:
 ` + servers.String() + `media:
   luks:
 ` + volumes.String() + `services:
-` + strings.Replace(handsService, "    after: [mount/srv/tank0, mount/srv/tank1, mount/srv/tank2]\n", "", 1) + `image:
+` + room.HandsService + `image:
   packages: []
 `
-	handsOnly(r.site)
+	r.AddHands()
 	disk := vm.NewDisk(t, "media", int64(len(table)*18+4)*vm.MiB, table)
-	r.startPeer()
-	m := r.newStore(disk).Start()
+	r.StartPeer()
+	m := r.NewStore(disk).Start()
 	rows := matrix(t, keyFaultIDs())
-	m.WaitEvent("the good volume is open", unit("luks/good", "done"), vm.Guard)
+	m.WaitEvent("the good volume is open", room.Unit("luks/good", "done"), vm.Guard)
 	for _, f := range rows {
 		m.WaitEvent(f.id+" shows", func(e vm.Event) bool {
-			return unit("key/"+f.id, "degraded")(e) || unit("key/"+f.id, "failed")(e)
+			return room.Unit("key/"+f.id, "degraded")(e) || room.Unit("key/"+f.id, "failed")(e)
 		}, vm.Guard)
 	}
 	m.Console().WaitFor(`\bready\b`, vm.Guard)
@@ -173,9 +177,9 @@ keys:
 		if !ok || keys[name] == "" {
 			t.Fatalf("nobody can type a key into %q", command)
 		}
-		hand(t, m, "unlock", name, keys[name])
+		room.Hand(t, m, "unlock", name, keys[name])
 	})
 	m.CtrlAltDel()
 	m.Exited(vm.Guard)
-	nothingLeft(t, m)
+	room.NothingLeft(t, m)
 }
