@@ -9,6 +9,7 @@ import (
 
 	"initd/boot/appliance"
 	"initd/boot/plan"
+	"initd/boot/report"
 	"initd/boot/step"
 )
 
@@ -39,6 +40,9 @@ func choosePlan(file string, state step.StateFiles, facts plan.Facts) chosen {
 		return c
 	}
 	bad := firstProblems(err)
+	if len(sources) > 0 {
+		bad += report.NoticeNext + "initd check " + sources[0].Name
+	}
 	if state.LastGood != nil {
 		c.plan = state.LastGood
 		c.notices = append([]string{fmt.Sprintf("the last good plan is used, kept at %s: %s", state.Kept.UTC().Format("2006-01-02 15:04:05 UTC"), bad)}, c.notices...)

@@ -7,9 +7,13 @@ import (
 	"os"
 	"time"
 
+	"initd/boot/report"
 	"initd/boot/step"
 	"initd/initd/spare"
 )
+
+// usual is where init starts this program from.
+const usual = "/usr/bin/initd"
 
 // keepProgram leaves a copy of this program where init falls back to, once it
 // has proved good: the boot has settled or is ready. From then on a file that
@@ -42,7 +46,7 @@ func keepProgramChild(_ context.Context, in *step.ChildInput) (any, error) {
 // noteSpare says that this is not the program that it should be.
 func (o *orchestrator) noteSpare() {
 	if os.Args[0] == spare.Path {
-		o.note(fmt.Sprintf("initd runs from %s, the copy of the last good one (%s), because its own file does not start or does not stay up: put a good one there",
-			spare.Path, version))
+		o.note(fmt.Sprintf("initd runs from %s, the copy of the last good one (%s), because %s does not start or does not stay up%scp %[1]s %[3]s",
+			spare.Path, version, usual, report.NoticeNext))
 	}
 }

@@ -31,7 +31,12 @@ func (c *Console) Add(e Event) []string {
 	c.f.Add(e)
 	switch e.Kind {
 	case Notice:
-		return c.lines(e.At, "note", e.Text)
+		text, next, _ := strings.Cut(e.Text, NoticeNext)
+		list := c.lines(e.At, "note", text)
+		if next != "" {
+			list = append(list, prefix(e.At, "")+"next: "+plain(next)) // never cut: somebody will type it
+		}
+		return list
 	case GenerationStarted:
 		if e.Gen > 1 {
 			return c.lines(e.At, "initd", fmt.Sprintf("orchestrator %d goes on: %s", e.Gen, e.Reason))

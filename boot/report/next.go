@@ -2,6 +2,9 @@ package report
 
 import "strings"
 
+// NoticeNext stands in a notice before the command that helps, where there is one.
+const NoticeNext = "; next: "
+
 // next is the command that helps a unit that is not up, exactly as an operator
 // may type it; empty if it is well, at work, or waits for another unit (that
 // one's command helps).

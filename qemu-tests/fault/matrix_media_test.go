@@ -291,7 +291,6 @@ image:
 	room.Hand(t, m, "rename", "/usr/bin/initd.new", "/usr/bin/initd")
 	killed := room.Hand(t, m, "kill-orchestrator", "", "")
 	m.WaitEventAfter(killed, "another orchestrator", vm.Is("generation", "gen", "2"), vm.Guard)
-	room.Hand(t, m, "rename", "/usr/bin/initd.old", "/usr/bin/initd")
 
 	score(t, m, rows, func(f fault, command string) {
 		if mend := r.mend[f.id]; mend != nil {
@@ -300,6 +299,11 @@ image:
 		if name, ok := strings.CutPrefix(command, "initd keys unlock "); ok {
 			room.Hand(t, m, "unlock", name, r.keys[name])
 			return
+		}
+		if args, ok := strings.CutPrefix(command, "cp "); ok { // the image has no cp, and the hands do the same
+			from, to, _ := strings.Cut(args, " ")
+			room.Hand(t, m, "copy", from, to)
+			command = "initd version"
 		}
 		args := strings.TrimPrefix(command, "initd ")
 		got := room.Hand(t, m, "run", "/usr/bin/initd", args)
