@@ -94,6 +94,9 @@ func boot(ctx context.Context, p places) error {
 	defer end()
 	defer o.flushNotes()
 	go o.hearInit()
+	beating, ready := context.WithTimeout(life, startLimit)
+	defer ready()
+	go o.beat(beating)
 	go o.screen.waits(life)
 	plugged := make(chan struct{})
 	go o.drivers(life, plugged)
@@ -119,6 +122,7 @@ func boot(ctx context.Context, p places) error {
 	go o.helpPeople(life)
 	running, stop := context.WithCancel(life)
 	defer stop()
+	ready() // from here on the heartbeat is the engine's
 	ended := make(chan error, 1)
 	go func() { ended <- o.engine.Load().Run(running) }()
 	kind, err := o.wait(ended)
@@ -198,24 +202,6 @@ func (o *orchestrator) lose(unit, reason string) {
 // is closed when those that are there now have been served.
 func (o *orchestrator) drivers(ctx context.Context, plugged chan struct{}) {
 	if err := step.Hotplug(ctx, &onceDrivers{Loader: o.loader, done: plugged}, o.note); err != nil {
-		o.note(err.Error())
-	}
-}
-
-// watchdogTimeout is how long the engine's loop may hang before the hardware
-// resets the machine.
-const watchdogTimeout = time.Minute
-
-// watchdog lets init arm the hardware's watchdog, where there is one: it is
-// fed for as long as this process's heartbeat comes.
-func (o *orchestrator) watchdog(ctx context.Context) {
-	const device = "/dev/watchdog"
-	if _, err := os.Stat(device); err != nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if err := o.init.Watchdog(ctx, device, watchdogTimeout); err != nil {
 		o.note(err.Error())
 	}
 }

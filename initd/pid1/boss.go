@@ -40,7 +40,7 @@ type boss struct {
 	link    *link
 	gen     uint64
 	silence time.Duration
-	beat    time.Time // last sign of life
+	beat    time.Time // last heartbeat, or the beginning
 	since   time.Time // of the Hello
 	deaths  uint32
 	loop    crashes
@@ -82,10 +82,10 @@ func (b *boss) due(m *machine, now time.Time) {
 	case bossStarting:
 		b.kill(m, now, "did not say Hello within "+seconds(startTime))
 	case bossUp:
-		if quiet := now.Sub(b.beat); quiet >= b.silence {
+		if quiet := now.Sub(b.beat); quiet >= b.silence && !m.down.under(now) {
 			b.kill(m, now, "no heartbeat for "+seconds(quiet))
 		} else {
-			b.next(now)
+			b.next(m, now)
 		}
 	case bossLeaving:
 		b.kill(m, now, "did not exit within "+seconds(leaveTime)+" of asking for its restart")
@@ -95,8 +95,11 @@ func (b *boss) due(m *machine, now time.Time) {
 }
 
 // next sets when to look at a running orchestrator again.
-func (b *boss) next(now time.Time) {
+func (b *boss) next(m *machine, now time.Time) {
 	b.at = b.beat.Add(b.silence)
+	if m.down.under(now) {
+		b.at = m.down.at
+	}
 	if healthy := b.since.Add(healthyTime); !b.since.IsZero() && healthy.After(now) && healthy.Before(b.at) {
 		b.at = healthy
 	}

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	crashLimit  = 5               // deaths …
-	crashWindow = 2 * time.Minute // … within this are a crash loop
+	crashLimit  = 5                // deaths …
+	crashWindow = 10 * time.Minute // … within this are a crash loop, unless one proves good; time for five silent ones
 	crashFirst  = 100 * time.Millisecond
 	crashPause  = 60 * time.Second // between tries in a crash loop
 )

@@ -123,6 +123,10 @@ func (d *down) going(q *wire.Going, now time.Time) error {
 	return nil
 }
 
+// under tells whether the orchestrator takes the machine down, and has time
+// left for it: its engine has ended, and no heartbeat comes any more.
+func (d *down) under(now time.Time) bool { return d.taken != 0 && now.Before(d.at) }
+
 // lost hears that an orchestrator died: what it was at is asked for again, of
 // the next.
 func (d *down) lost(m *machine, now time.Time) {

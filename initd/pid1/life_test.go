@@ -106,6 +106,52 @@ func TestASilentOrchestratorIsReplaced(t *testing.T) {
 	}
 }
 
+// What comes from others than the engine's own loop is no heartbeat.
+func TestABusyOrchestratorWithoutAHeartbeatIsReplaced(t *testing.T) {
+	m := pid1test.Boot(t, pid1test.Options{})
+	o := m.Next()
+	c, err := client.New(deadline(t), o.Conn, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	asking := make(chan struct{})
+	go func() {
+		defer close(asking)
+		for {
+			if _, _, err := c.List(deadline(t)); err != nil {
+				return
+			}
+		}
+	}()
+	lead(t, m)
+	<-asking
+	consoleSays(m, "generation 1 killed: no heartbeat for")
+}
+
+// On the way down the engine has ended, and with it the heartbeat: until the
+// time is over that was named, that is no fault.
+func TestOnTheWayDownNoHeartbeatIsWanted(t *testing.T) {
+	m := pid1test.Boot(t, pid1test.Options{})
+	o := m.Next()
+	c, err := client.New(deadline(t), o.Conn, 300*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Going(deadline(t), wire.KindReboot, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-c.Done():
+		t.Fatal("it was replaced on its way down")
+	case <-time.After(1500 * time.Millisecond): // five times the silence
+	}
+	if h, err := c.Again(deadline(t), 0); err != nil || h.Generation != 1 {
+		t.Errorf("got %+v, %v", h, err)
+	}
+}
+
 func TestHeartbeatsKeepAnOrchestrator(t *testing.T) {
 	m := pid1test.Boot(t, pid1test.Options{})
 	o := m.Next()

@@ -33,6 +33,7 @@
 //	initd.debug              say more on the console
 //	initd.failure-time=TIME  how long the failure screen keeps the watchdog fed (10m; 0: for ever)
 //	initd.watchdog=DEVICE    the device to open at start (/dev/watchdog); off: none
+//	initd.watchdog-time=TIME its timeout, where the driver can (60s)
 //	initd.locked             the ones above are ignored
 package main
 

@@ -25,9 +25,10 @@ func TestKernelCommandLine(t *testing.T) {
 			s.exe, s.debug, s.failureTime, s.watchdog = "/x", true, 90*time.Second, "/dev/watchdog1"
 		})},
 		{"a failure for ever and no watchdog", "initd.failure-time=0 initd.watchdog=off", usual(func(s *settings) { s.failureTime, s.watchdog = 0, "" })},
-		{"what cannot be is said and left out", "initd.exe=x initd.failure-time=-1s initd.watchdog=y", usual(func(s *settings) {
+		{"a watchdog's own time", "initd.watchdog-time=10s", usual(func(s *settings) { s.watchdogTime = 10 * time.Second })},
+		{"what cannot be is said and left out", "initd.exe=x initd.failure-time=-1s initd.watchdog=y initd.watchdog-time=0", usual(func(s *settings) {
 			s.ignored = []string{"initd.exe=x ignored: want an absolute path", "initd.failure-time=-1s ignored: want a time like 10m",
-				"initd.watchdog=y ignored: want a device or off"}
+				"initd.watchdog=y ignored: want a device or off", "initd.watchdog-time=0 ignored: want a time of a second or more, like 60s"}
 		})},
 		{"a locked image ignores all of it", "initd.exe=/x initd.locked initd.debug", usual(func(s *settings) {
 			s.ignored = []string{"initd.exe ignored: the image is locked", "initd.debug ignored: the image is locked"}

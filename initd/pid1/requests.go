@@ -32,8 +32,8 @@ func (m *machine) receive(in incoming) {
 		m.answer(in.rec.Seq, unix.EBADMSG, "")
 		return
 	}
-	b.beat = time.Now()
 	if hello, ok := in.rec.Message.(*wire.Hello); ok {
+		b.beat = time.Now()
 		m.hello(in.rec.Seq, hello)
 		return
 	}
@@ -43,7 +43,7 @@ func (m *machine) receive(in incoming) {
 	}
 	m.request(in.rec, in.fds)
 	if b.phase == bossUp {
-		b.next(b.beat)
+		b.next(m, time.Now())
 	}
 }
 
@@ -52,6 +52,10 @@ func (m *machine) request(rec wire.Record, fds []int) {
 	var err error
 	switch q := rec.Message.(type) {
 	case *wire.Heartbeat:
+		// Nothing else is a sign of life: other records come from others than the
+		// engine's own loop, which may be blocked.
+		m.boss.beat = time.Now()
+		m.dog.alive = m.boss.beat
 		return
 	case *wire.Answer:
 		return // to an Event; what counts is Going
@@ -127,7 +131,7 @@ func (m *machine) hello(seq uint64, h *wire.Hello) {
 	if b.phase == bossStarting {
 		b.phase, b.since = bossUp, b.beat
 	}
-	b.next(b.beat)
+	b.next(m, b.beat)
 	r := &wire.Hello{
 		Min: wire.MinVersion, Max: wire.MaxVersion, Version: v, Generation: b.gen, Deaths: b.deaths, Orphans: m.orphans,
 		Pending: m.down.pending, Busy: uint32(len(b.busy)), Silence: uint32(b.silence / time.Millisecond), Program: "init " + version,
@@ -239,6 +243,6 @@ func (b *boss) restart(path string) error {
 		return unix.EINVAL
 	}
 	b.paths.upgrade(path)
-	b.phase, b.at = bossLeaving, b.beat.Add(leaveTime)
+	b.phase, b.at = bossLeaving, time.Now().Add(leaveTime)
 	return nil
 }

@@ -11,9 +11,14 @@ type settings struct {
 	exe         string        // orchestrator to try first
 	failureTime time.Duration // zero: for ever
 	watchdog    string        // device; empty: none
-	debug       bool
-	ignored     []string // what was there and does not count, in words
+	// watchdogTime is the watchdog's timeout whoever asks for another; zero: as asked.
+	watchdogTime time.Duration
+	debug        bool
+	ignored      []string // what was there and does not count, in words
 }
+
+// usualDog is the first watchdog of a machine.
+const usualDog = "/dev/watchdog"
 
 const defaultFailureTime = 10 * time.Minute
 
@@ -28,7 +33,7 @@ func readSettings(file string) settings {
 }
 
 func parseSettings(line string) settings {
-	s := settings{failureTime: defaultFailureTime, watchdog: "/dev/watchdog"}
+	s := settings{failureTime: defaultFailureTime, watchdog: usualDog}
 	words := strings.Fields(line)
 	locked := false
 	for _, w := range words {
@@ -37,7 +42,7 @@ func parseSettings(line string) settings {
 	for _, w := range words {
 		key, value, _ := strings.Cut(w, "=")
 		switch key {
-		case "initd.exe", "initd.debug", "initd.failure-time", "initd.watchdog":
+		case "initd.exe", "initd.debug", "initd.failure-time", "initd.watchdog", "initd.watchdog-time":
 		default:
 			continue
 		}
@@ -70,6 +75,12 @@ func (s *settings) set(key, value string) (why string) {
 			return "want a time like 10m"
 		}
 		s.failureTime = d
+	case "initd.watchdog-time":
+		d, err := time.ParseDuration(value)
+		if err != nil || d < time.Second {
+			return "want a time of a second or more, like 60s"
+		}
+		s.watchdogTime = d
 	case "initd.watchdog":
 		switch {
 		case value == "off":

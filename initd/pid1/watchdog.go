@@ -16,6 +16,8 @@ type dog struct {
 	every time.Duration
 	at    time.Time // of the next feed
 	quiet bool      // it was said that feeding stopped
+	alive time.Time // last heartbeat of any orchestrator; zero: none yet
+	asked bool      // what ended the boot before was asked for
 }
 
 // Timeouts in seconds: what drivers commonly have, and what we ask for at
@@ -26,12 +28,12 @@ func (d *dog) openFirst(m *machine) {
 	if m.settings.watchdog == "" {
 		return
 	}
-	if err := d.open(m.settings.watchdog, dogTimeout); err != nil && err != unix.ENOENT {
+	if err := d.open(m, m.settings.watchdog, dogTimeout); err != nil && err != unix.ENOENT {
 		m.note("watchdog " + m.settings.watchdog + ": " + err.Error())
 	}
 }
 
-func (d *dog) open(device string, timeout int) error {
+func (d *dog) open(m *machine, device string, timeout int) error {
 	fd, err := unix.Open(device, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -40,12 +42,21 @@ func (d *dog) open(device string, timeout int) error {
 		d.file.Close()
 	}
 	d.file = os.NewFile(uintptr(fd), device)
-	d.timeout(timeout)
+	d.timeout(m, timeout)
+	if !d.asked {
+		d.asked = true
+		if why, err := unix.IoctlGetInt(fd, unix.WDIOC_GETBOOTSTATUS); err == nil && why > 0 && why&unix.WDIOF_CARDRESET != 0 {
+			m.note("the boot before this one was ended by the watchdog " + device)
+		}
+	}
 	return nil
 }
 
 // timeout sets the timeout as near as the driver can, and how often to feed.
-func (d *dog) timeout(seconds int) {
+func (d *dog) timeout(m *machine, seconds int) {
+	if t := int(m.settings.watchdogTime / time.Second); t > 0 {
+		seconds = t
+	}
 	fd := int(d.file.Fd())
 	if seconds > 0 {
 		// A driver without this keeps its own, which the next call tells.
@@ -66,12 +77,16 @@ func (d *dog) set(m *machine, q *wire.Watchdog) error {
 	switch {
 	case q.Close:
 		return d.close()
+	case q.Device != "" && m.settings.watchdog == "":
+		return unix.EPERM // initd.watchdog=off
+	case q.Device == usualDog: // as everybody calls it who knows no better
+		return d.open(m, m.settings.watchdog, int(q.Timeout))
 	case q.Device != "":
-		return d.open(q.Device, int(q.Timeout))
+		return d.open(m, q.Device, int(q.Timeout))
 	case d.file == nil:
 		return unix.ENODEV
 	}
-	d.timeout(int(q.Timeout))
+	d.timeout(m, int(q.Timeout))
 	return nil
 }
 
@@ -122,7 +137,10 @@ func (d *dog) due(m *machine, now time.Time) {
 		d.quiet = true
 		return
 	}
-	d.quiet = false
+	if d.quiet {
+		d.quiet = false
+		m.note("watchdog is fed again")
+	}
 	d.feed()
 }
 
@@ -135,18 +153,20 @@ func (d *dog) feed() {
 
 // starving says why the watchdog must not be fed now, or "".
 func (m *machine) starving(now time.Time) string {
-	b := &m.boss
-	silence := b.silence
-	if b.phase != bossUp {
-		silence = startTime
+	alive, silence := m.dog.alive, m.boss.silence
+	if alive.IsZero() { // the first one is on its way
+		alive, silence = m.started, startTime
 	}
 	switch {
 	case m.failure.over(m, now):
 		return "the failure lasts longer than " + seconds(m.settings.failureTime)
 	case m.failure.mine:
 		return ""
-	case now.Sub(b.beat) >= silence:
-		return "no heartbeat for " + seconds(now.Sub(b.beat))
+	case m.down.under(now):
+		return ""
+	case now.Sub(alive) >= silence:
+		// Also while another orchestrator starts: that one has to beat first.
+		return "no heartbeat for " + seconds(now.Sub(alive))
 	}
 	return ""
 }

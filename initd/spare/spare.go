@@ -16,10 +16,12 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
+
+	"initd/initd/pid1/wire"
 )
 
-// Path is where init looks for the copy, in memory; see initd/pid1, spareExe.
-const Path = "/run/initd/bin/initd"
+// Path is where init looks for the copy, in memory.
+const Path = wire.AdoptPath
 
 // Keep makes to an executable copy of from. What is there already is left
 // alone if it is the same. Reading from may block on its device: call it in a
