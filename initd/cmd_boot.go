@@ -358,8 +358,14 @@ func (o *orchestrator) stateDisk(ctx context.Context) step.StateFiles {
 // errNoState: there is none, and nobody said that there is one.
 var errNoState = errors.New("no device has the label initd-state")
 
+// lookTime is for how long devices that do not answer hold up the search for a
+// state disk.
+const lookTime = 5 * time.Second
+
 func (o *orchestrator) findState(ctx context.Context, r plan.Resource, asked bool) (string, error) {
-	dev, err := o.blocks.FindNow(ctx, r)
+	look, done := context.WithTimeout(ctx, lookTime)
+	defer done()
+	dev, err := o.blocks.FindNow(look, r)
 	if err == nil {
 		return dev, nil
 	}

@@ -28,7 +28,7 @@ type Call struct {
 	// device's node. A call waits, for as long as Grace, until a child before
 	// it is through with them, and is refused as stuck if that one cannot be
 	// ended. In a batch the object of part i is Objects[i], and is free as soon
-	// as that part is told Done. None: the call is free of such care.
+	// as that part is told Done without an error. None: the call is free of such care.
 	Objects []string
 	// Files are inherited by the child in this order: devices, sealed memfds
 	// with secrets. They stay open here.

@@ -22,13 +22,15 @@ type BlockWatcher struct {
 	Source   uevent.Source
 	Children Children
 
+	late chan struct{} // something was applied outside of Watch
+
 	mu    sync.Mutex
 	world *block.World // guarded by mu
 }
 
 // NewBlockWatcher makes a watcher over sys (the root of /sys and /proc).
 func NewBlockWatcher(sys *sysfs.FS, source uevent.Source, children Children) *BlockWatcher {
-	return &BlockWatcher{Sys: sys, Source: source, Children: children, world: block.NewWorld()}
+	return &BlockWatcher{Sys: sys, Source: source, Children: children, late: make(chan struct{}, 1), world: block.NewWorld()}
 }
 
 // Classes of the resources that it answers for.
@@ -49,7 +51,9 @@ func (w *BlockWatcher) Device(r plan.Resource) (string, error) {
 }
 
 // FindNow looks at the devices that are there this instant, reads what is on
-// them, and tells which one r means; an error says why none.
+// them, and tells which one r means; an error says why none. A device that
+// does not answer until ctx ends holds it up no longer than that, and is read
+// nevertheless.
 func (w *BlockWatcher) FindNow(ctx context.Context, r plan.Resource) (string, error) {
 	if err := w.enumerate(); err != nil {
 		return "", err
@@ -57,12 +61,29 @@ func (w *BlockWatcher) FindNow(ctx context.Context, r plan.Resource) (string, er
 	w.mu.Lock()
 	list := w.world.ToProbe()
 	w.mu.Unlock()
-	if len(list) > 0 {
-		w.probe(ctx, list, func(p probed) {
-			w.apply(block.Probed{Request: p.request, Content: p.content, Failure: p.failure})
-		})
+	all := make(chan struct{})
+	go func() {
+		defer close(all)
+		w.probe(context.WithoutCancel(ctx), list, w.answered)
+	}()
+	select {
+	case <-all:
+	case <-ctx.Done():
 	}
 	return w.Device(r)
+}
+
+// answered applies an answer outside of Watch, and stirs that.
+func (w *BlockWatcher) answered(p probed) {
+	w.stir(block.Probed{Request: p.request, Content: p.content, Failure: p.failure})
+}
+
+func (w *BlockWatcher) stir(c block.Change) {
+	w.apply(c)
+	select {
+	case w.late <- struct{}{}:
+	default:
+	}
 }
 
 // probed is the answer of a probing child.
@@ -94,6 +115,7 @@ func (w *BlockWatcher) Watch(ctx context.Context, interests <-chan []plan.Resour
 				interests = nil
 			}
 			t.add(list)
+		case <-w.late:
 		case p := <-results:
 			w.apply(block.Probed{Request: p.request, Content: p.content, Failure: p.failure})
 		case e, ok := <-events:
@@ -147,9 +169,13 @@ func (w *BlockWatcher) apply(c block.Change) {
 	w.world.Apply(c)
 }
 
-// probeDeadline bounds reading one batch of media; a device that answers later
-// has no names by content until it changes.
-const probeDeadline = 20 * time.Second
+// probeDeadline bounds reading one batch of media; a device that has not
+// answered by then is read again after probeAgain, or when the process that
+// reads it has gone after all.
+const (
+	probeDeadline = 20 * time.Second
+	probeAgain    = 30 * time.Second
+)
 
 // startProbes reads the media that want it, in one child for all of them.
 func (w *BlockWatcher) startProbes(ctx context.Context, results chan<- probed) {
@@ -167,13 +193,32 @@ func (w *BlockWatcher) startProbes(ctx context.Context, results chan<- probed) {
 	})
 }
 
-// probe reads media in one child and tells of each exactly once.
+// probe reads media and tells of each exactly once: those that no child before
+// is still at in one child, each of the others by itself once it is free.
 func (w *BlockWatcher) probe(ctx context.Context, list []block.Request, tell func(probed)) {
-	ctx, cancel := context.WithTimeout(ctx, probeDeadline)
+	past, cancel := context.WithCancel(ctx)
+	cancel()
+	var free []block.Request
+	var wg sync.WaitGroup
+	for _, r := range list {
+		if w.Children.Free(past, r.Node) == nil {
+			free = append(free, r)
+			continue
+		}
+		wg.Go(func() { w.probeTogether(ctx, []block.Request{r}, tell) })
+	}
+	if len(free) > 0 {
+		w.probeTogether(ctx, free, tell)
+	}
+	wg.Wait()
+}
+
+func (w *BlockWatcher) probeTogether(life context.Context, list []block.Request, tell func(probed)) {
+	ctx, cancel := context.WithTimeout(life, probeDeadline)
 	defer cancel()
 	var mu sync.Mutex
 	answered := make([]bool, len(list))
-	once := func(i int, p probed) {
+	once := func(i int, p probed) bool {
 		mu.Lock()
 		was := answered[i]
 		answered[i] = true
@@ -182,8 +227,13 @@ func (w *BlockWatcher) probe(ctx context.Context, list []block.Request, tell fun
 			p.request = list[i]
 			tell(p)
 		}
+		return !was
 	}
-	_, err := w.Children.Run(ctx, Call{Func: "probe", Unit: "block", Params: list, Progress: func(m ChildProgress) {
+	nodes := make([]string, len(list))
+	for i, r := range list {
+		nodes[i] = r.Node
+	}
+	_, err := w.Children.Run(ctx, Call{Func: "probe", Unit: "block", Params: list, Objects: nodes, Progress: func(m ChildProgress) {
 		if m.Index < 0 || m.Index >= len(list) {
 			return
 		}
@@ -196,8 +246,29 @@ func (w *BlockWatcher) probe(ctx context.Context, list []block.Request, tell fun
 		once(m.Index, p)
 	}})
 	for i := range list {
-		once(i, probed{failure: fmt.Sprintf("%s was not read: %v", list[i].Node, err)})
+		if once(i, probed{failure: fmt.Sprintf("%s was not read: %v", list[i].Node, err)}) && life.Err() == nil {
+			go w.again(life, list[i].Name, err)
+		}
 	}
+}
+
+// again has a device read once more, that did not answer.
+func (w *BlockWatcher) again(ctx context.Context, name string, err error) {
+	var freed <-chan struct{}
+	var stuck interface{ Freed() <-chan struct{} }
+	t := time.NewTimer(probeAgain)
+	defer t.Stop()
+	due := t.C
+	if errors.As(err, &stuck) {
+		freed, due = stuck.Freed(), nil
+	}
+	select {
+	case <-freed:
+	case <-due:
+	case <-ctx.Done():
+		return
+	}
+	w.stir(block.Reread{Name: name})
 }
 
 // probeMedia is the child probe: every medium is read at once, so that one

@@ -397,3 +397,22 @@ func FuzzParseName(f *testing.F) {
 		}
 	})
 }
+
+func TestADeviceThatCouldNotBeReadIsReadAgain(t *testing.T) {
+	w := NewWorld()
+	w.Apply(Seen{Device: Device{Name: "vda", Size: 1 << 20}})
+	list := w.ToProbe()
+	if len(list) != 1 {
+		t.Fatalf("asked to read %v, want vda", list)
+	}
+	w.Apply(Reread{Name: "vda"})
+	if more := w.ToProbe(); len(more) != 0 {
+		t.Errorf("before the first answer: asked to read %v, want nothing", more)
+	}
+	w.Apply(Probed{Request: list[0], Failure: "no answer"})
+	w.Apply(Reread{Name: "gone"})
+	w.Apply(Reread{Name: "vda"})
+	if more := w.ToProbe(); len(more) != 1 || more[0].Generation <= list[0].Generation {
+		t.Errorf("after a failure: asked to read %v, want vda anew", more)
+	}
+}

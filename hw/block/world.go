@@ -37,7 +37,7 @@ type entry struct {
 // NewWorld returns a world without devices.
 func NewWorld() *World { return &World{devices: map[string]*entry{}} }
 
-// Change is one of Seen, Gone, Enumerated, Probed and Stale.
+// Change is one of Seen, Gone, Enumerated, Probed, Reread and Stale.
 type Change interface{ apply(*World) }
 
 // Seen says that a device came or changed. What was read from it before stays valid until the next probe answers, unless it is
@@ -64,6 +64,9 @@ type Probed struct {
 // Stale says that what was read from a device no longer holds, as after a drive was unlocked: until it is read again, it has no
 // names by content.
 type Stale struct{ Name string }
+
+// Reread says that a device that could not be read may answer by now.
+type Reread struct{ Name string }
 
 // Request asks for a probe of a device.
 type Request struct {
@@ -144,6 +147,13 @@ func (c Stale) apply(w *World) {
 		w.generation++
 		e.content, e.failed = nil, ""
 		e.epoch, e.wanted = w.generation, w.generation
+	}
+}
+
+func (c Reread) apply(w *World) {
+	if e := w.devices[c.Name]; e != nil && e.failed != "" && e.wanted <= e.asked {
+		w.generation++
+		e.wanted = w.generation
 	}
 }
 

@@ -223,7 +223,7 @@ func (p *child) hear(h *hold, progress func(step.ChildProgress)) outcome {
 			return outcome{message: m, files: files}
 		case m.Progress != nil && progress != nil:
 			m.Progress.Files = files
-			if m.Progress.Done {
+			if m.Progress.Done && m.Progress.Error == nil { // else something of it may still be at it
 				h.through(m.Progress.Index) // first: who hears it may start the next
 			}
 			progress(*m.Progress)

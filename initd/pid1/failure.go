@@ -28,8 +28,12 @@ func (f *failure) told(m *machine, q *wire.Failure) {
 	}
 }
 
-// over tells whether the time for people has passed.
+// over tells whether the time for people has passed. It does not pass while an
+// orchestrator of a crash loop is up: that may prove good.
 func (f *failure) over(m *machine, now time.Time) bool {
+	if f.mine && m.boss.phase == bossUp {
+		return false
+	}
 	return !f.since.IsZero() && m.settings.failureTime > 0 && now.Sub(f.since) >= m.settings.failureTime
 }
 

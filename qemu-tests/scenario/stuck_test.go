@@ -32,7 +32,7 @@ services:
     ready: {file: /run/hands.ready}
   - {name: program, command: [/srv/prog/program, wait], needs: [mount/srv/late], wait: 1s, deadline: 5s}
 image:
-  packages: []
+  modules: [dm_mod]
 `
 
 // Devices stop to answer while a machine runs: a suspended device below file systems, a frozen file system.
@@ -65,6 +65,7 @@ func TestWhatBlocksInTheKernelIsStuckAndNothingElseIs(t *testing.T) {
 	m.WaitEvent("the hands are there", room.Unit("service/hands", "done"), vm.Guard)
 	m.WaitEvent("the calm disk is mounted", room.Unit("mount/srv/calm", "done"), vm.Guard)
 
+	room.Hand(t, m, "run", "/sbin/modprobe", "dm_mod")
 	room.Hand(t, m, "front", "front", "front")
 	room.Hand(t, m, "front", "raw", "raw")
 	front := stuckUnit(t, m, "mount/srv/front")

@@ -38,9 +38,6 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == "stubborn" {
 		stubborn(os.Args[2])
 	}
-	if len(os.Args) == 2 && os.Args[1] == "boot" {
-		os.Exit(3) // it stands where the orchestrator should be, and ends at once
-	}
 	if len(os.Args) == 4 && os.Args[1] == "unless" {
 		unless(os.Args[2], os.Args[3])
 	}
@@ -101,6 +98,17 @@ func do(c command) (map[string]any, error) {
 		return nil, freeze(c.From, fiThaw)
 	case "replace":
 		return nil, replace(c.From, c.To)
+	case "pause":
+		d, err := time.ParseDuration(c.From)
+		time.Sleep(d)
+		return nil, err
+	case "await":
+		for {
+			if _, err := os.Stat(c.From); err == nil {
+				return nil, nil
+			}
+			time.Sleep(20 * time.Millisecond) // the test's guard ends it
+		}
 	case "ended": // so many orchestrators from now on, as each of them comes
 		return endEach(unix.SIGKILL, c.From)
 	case "stopped":
