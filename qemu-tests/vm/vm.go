@@ -91,6 +91,14 @@ func (m *VM) Append(args ...string) *VM {
 	return m
 }
 
+// With applies options to a machine that is not started yet.
+func (m *VM) With(options ...Option) *VM {
+	for _, o := range options {
+		o(&m.spec)
+	}
+	return m
+}
+
 // Disk adds disks that are there from the start.
 func (m *VM) Disk(disks ...*Disk) *VM {
 	m.spec.disks = append(m.spec.disks, disks...)
