@@ -25,6 +25,7 @@ type people struct {
 	empty   chan struct{} // Enter, and nothing else, at a question
 	left    chan struct{} // a volume waits no more
 	menu    atomic.Bool   // the keyboard is the menu's
+	kernel  kernelVoice
 }
 
 func newPeople() *people {
@@ -103,9 +104,8 @@ func (o *orchestrator) typed() {
 // failureScreen is up until ctx ends. A question that stands keeps the
 // keyboard: the screen goes above it, and an empty line leads to the menu.
 func (o *orchestrator) failureScreen(ctx context.Context) {
-	if restore, err := console.QuietKernel("/"); err == nil {
-		defer restore()
-	}
+	o.people.kernel.quiet(forFailure)
+	defer o.people.kernel.loud(forFailure)
 	for len(o.desk.Waiting()) > 0 && o.showAbove() {
 		select {
 		case <-ctx.Done():
@@ -119,6 +119,7 @@ func (o *orchestrator) failureScreen(ctx context.Context) {
 	m := &menuOrders{orchestrator: o, release: o.desk.Hold()}
 	defer func() {
 		if len(o.desk.Waiting()) == 0 {
+			o.people.kernel.loud(forQuestions)
 			atConsoles(console.Sane)
 		}
 		m.release()
@@ -143,7 +144,7 @@ func (o *orchestrator) showAbove() bool {
 	}
 	text := "\n" + failure.Screen(r) + "Enter without a key leads to the menu.\n" + question
 	atConsoles(func(f *os.File) error {
-		_, err := f.WriteString(strings.ReplaceAll(text, "\n", "\r\n"))
+		_, err := f.WriteString(text)
 		return err
 	})
 	return true

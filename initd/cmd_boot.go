@@ -152,6 +152,7 @@ func (o *orchestrator) prepare() error {
 	reason := ""
 	if hello.Generation > 1 {
 		reason = "the orchestrator before this one ended"
+		tidyConsoles()
 	}
 	o.record(report.Event{Kind: report.GenerationStarted, Text: version, PID: os.Getpid(), Reason: reason})
 	o.record(report.Anchor(time.Now()))
