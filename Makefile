@@ -21,8 +21,8 @@ BUILT ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 BUILD := go build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.version=$(VERSION) -X main.built=$(BUILT)'
 
 # Packages whose tests boot machines; the rest is quick and needs no kernel.
-VM_PACKAGES := ./qemu-tests/vm ./qemu-tests/scenario
-UNIT_PACKAGES = $(shell go list ./... | grep -v -x -e initd/qemu-tests/vm -e initd/qemu-tests/scenario)
+VM_PACKAGES := ./qemu-tests/vm ./qemu-tests/scenario ./qemu-tests/fault
+UNIT_PACKAGES = $(shell go list ./... | grep -v -x -e initd/qemu-tests/vm -e initd/qemu-tests/scenario -e initd/qemu-tests/fault)
 
 TIME ?= 60s
 FUZZ_SAMPLE ?= 2s

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -29,9 +30,15 @@ func newLinkAction(d *Deps) engine.Action {
 	return &linkAction{deps: d, keeper: map[string]context.CancelFunc{}}
 }
 
+// addressProbe is how long other machines are asked whether they have an IPv4
+// address of the file, before it is taken. A network that answers at all
+// answers within milliseconds; every boot pays this.
+const addressProbe = 300 * time.Millisecond
+
 func (s linkSpec) config() link.Config {
 	return link.Config{
-		Name: s.Name, MTU: s.MTU, Addresses: s.Addresses,
+		Probe: addressProbe,
+		Name:  s.Name, MTU: s.MTU, Addresses: s.Addresses,
 		Match: link.Match{MAC: s.Match.MAC, Path: s.Match.Path, Name: s.Match.Name, Driver: s.Match.Driver},
 	}
 }

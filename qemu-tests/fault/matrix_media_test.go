@@ -273,7 +273,8 @@ image:
 	m.Console().WaitFor(`Passphrase for wrong-phrase: `, vm.Guard)
 	m.Type("open barley\r")
 	r.mend["no-carrier"] = func(*testing.T, *vm.VM) { carrier(true) }
-	r.mend["no-ntp"] = func(*testing.T, *vm.VM) { noTime.End() }
+	r.mend["taken-address"] = func(*testing.T, *vm.VM) { r.PeerVM.SetLink(r.Wire, false) }
+	r.mend["no-ntp"] = func(*testing.T, *vm.VM) { r.PeerVM.SetLink(r.Wire, true); noTime.End() }
 	r.mend["bind-source"] = func(t *testing.T, m *vm.VM) { room.Hand(t, m, "mkdir", "/srv/nowhere", "") }
 	rows := matrix(t, mediaFaultIDs())
 	for _, f := range rows {

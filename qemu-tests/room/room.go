@@ -34,7 +34,8 @@ type Room struct {
 	Identity map[string][]byte
 	// Over are changes to the second archive, made after the identity.
 	Over    []func(*vm.Image)
-	name    string // of the machines, where a test has two rooms
+	Options []vm.Option // of the store
+	name    string      // of the machines, where a test has two rooms
 	Peer    config.Config
 	Store   *vm.VM   // set by NewStore
 	PeerVM  *vm.VM   // set by StartPeer
@@ -163,7 +164,7 @@ func (s *Room) StartPeer() *vm.VM {
 // NewStore makes the store, not yet started.
 func (s *Room) NewStore(disks ...*vm.Disk) *vm.VM {
 	s.T.Helper()
-	s.Store = vm.New(s.T, vm.Name("store"+s.name), vm.Memory(1024)).
+	s.Store = vm.New(s.T, append([]vm.Option{vm.Name("store" + s.name), vm.Memory(1024)}, s.Options...)...).
 		Initramfs(s.Image(), s.Overlay()).Disk(disks...).Wire(s.Wire, StoreMAC).
 		Append("initd.events=/dev/ttyS1", "init_on_free=1")
 	return s.Store

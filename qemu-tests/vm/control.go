@@ -129,6 +129,17 @@ func (m *VM) Exited(guard time.Duration) Exit {
 	return Exit{}
 }
 
+// PoweredOff waits until the guest has switched itself off, of a machine with the option Keeps: its memory is there still,
+// until Kill.
+func (m *VM) PoweredOff(guard time.Duration) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), guard)
+	defer cancel()
+	if _, _, err := m.running().qmp.events.wait(ctx, 0, func(e qmpEvent) bool { return e.Name == "SHUTDOWN" }); err != nil {
+		m.t.Fatalf("%s: wait until the machine is off: %s; last events:\n%s", m.name, m.whyNot(err, guard), m.lastEvents(10))
+	}
+}
+
 // Reset presses the reset button. A machine without Reboots ends.
 func (m *VM) Reset() {
 	m.t.Helper()

@@ -27,6 +27,8 @@ type LUKS struct {
 	UUID       string // random if empty
 	// Header is the path of a detached header, which is created; the content then starts at the image's first byte.
 	Header string
+	// VolumeKey of 64 bytes; random if empty.
+	VolumeKey []byte
 	Content
 }
 
@@ -34,9 +36,12 @@ func (l LUKS) fill(path string) error {
 	if len(l.Keys) == 0 {
 		return fmt.Errorf("LUKS: a volume needs a key")
 	}
-	volumeKey := make([]byte, 64)
-	if _, err := rand.Read(volumeKey); err != nil {
-		return err
+	volumeKey := l.VolumeKey
+	if len(volumeKey) == 0 {
+		volumeKey = make([]byte, 64)
+		if _, err := rand.Read(volumeKey); err != nil {
+			return err
+		}
 	}
 	args := append([]string{"luksFormat", "--batch-mode", "--key-file", "-", "--volume-key-file", "/dev/fd/3",
 		"--cipher", "aes-xts-plain64", "--key-size", "512", "--use-urandom"}, l.kdf()...)

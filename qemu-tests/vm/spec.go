@@ -63,6 +63,9 @@ func ExpectPanic() Option { return func(s *spec) { s.expectPanic = true } }
 // Reboots lets the machine go on after a reset by the guest; without it a reset ends QEMU.
 func Reboots() Option { return func(s *spec) { s.reboots = true } }
 
+// Keeps lets QEMU stop, and not end, when the guest switches itself off; see PoweredOff.
+func Keeps() Option { return func(s *spec) { s.extra = append(s.extra, "-action", "shutdown=pause") } }
+
 // QEMU adds arguments as they are, such as -acpitable.
 func QEMU(args ...string) Option { return func(s *spec) { s.extra = append(s.extra, args...) } }
 

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -121,6 +122,17 @@ func do(c command) (map[string]any, error) {
 			return nil, err
 		}
 		return map[string]any{"pid": pid}, unix.Kill(pid, unix.SIGKILL)
+	case "read64":
+		b, err := os.ReadFile(c.From)
+		return map[string]any{"base64": b}, err
+	case "crash-child": // From is the child's name
+		pid, err := running("initd", "child", c.From)
+		if err != nil {
+			return nil, err
+		}
+		return map[string]any{"pid": pid}, unix.Kill(pid, unix.SIGSEGV)
+	case "prowl":
+		return prowl(strings.Split(c.From, ","))
 	case "search":
 		return search(strings.Split(c.From, ","))
 	case "write":
@@ -235,15 +247,20 @@ func linear(device, name string) error {
 }
 
 // orchestrator is the pid of `initd boot`.
-func orchestrator() (int, error) {
+func orchestrator() (int, error) { return running("initd", "boot") }
+
+// running is the pid of the first process whose command line begins with these
+// words; the program's folder does not matter.
+func running(words ...string) (int, error) {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, l := range lines {
 		b, err := os.ReadFile(l)
 		args := strings.Split(strings.TrimRight(string(b), "\x00"), "\x00")
-		if err != nil || len(args) < 2 || filepath.Base(args[0]) != "initd" || args[1] != "boot" {
+		args[0] = filepath.Base(args[0])
+		if err != nil || len(args) < len(words) || !slices.Equal(args[:len(words)], words) {
 			continue
 		}
 		return strconv.Atoi(filepath.Base(filepath.Dir(l)))
 	}
-	return 0, errors.New("no orchestrator runs")
+	return 0, fmt.Errorf("no %s runs", strings.Join(words, " "))
 }
