@@ -81,7 +81,8 @@ func playDerive() error {
 		if t.Result != nil {
 			others.Done()
 		}
-		for p.Volumes[t.Volume].Name == loops {
+		for stuck := p.Volumes[t.Volume].Name == loops; stuck; {
+			stuck = len(p.Volumes) > 0 // always: a header that a parser never gets to the end of
 		}
 	})
 	return nil

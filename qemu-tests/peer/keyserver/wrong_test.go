@@ -27,7 +27,6 @@ type wrong struct {
 	f      keyserver.Faults                                 //
 	change func(list []keyserver.Object) []keyserver.Object // of the key "k"; nil: it is there
 	timing kmip.Timing
-	kind   string // of server; empty: both
 
 	code kmip.Code
 	text string // all of it, with dates as DATE and the port as PORT
