@@ -41,7 +41,8 @@ type Progress struct {
 // page in the docs), Retryable() bool (false: another attempt cannot help
 // before something changes), Object() string, Server() string, Hint() string
 // (what to do), Next() string (the command that helps, as it may be typed); the
-// report shows them.
+// report shows them. Clock() bool: what the clock says has a part in it, and a
+// step of the clock starts the next attempt at once.
 //
 // An error with Stuck() (pid int, wchan string) says that a process of the
 // attempt cannot be ended: the unit is stuck, nothing of it is started again,

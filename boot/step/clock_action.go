@@ -29,12 +29,16 @@ func (a *clockAction) Apply(ctx context.Context, u *plan.Unit, progress func(eng
 		return err
 	}
 	progress(engine.Progress{Waiting: "an answer of a time server"})
-	// The clock was raised to its floor before the plan ran, so what it shows is past for certain.
+	// A server whose time is before the floor is wrong for certain, and so is a step back below it.
 	got, err := clock.Client{Servers: s.Servers, Floor: a.deps.ClockFloor}.Query(ctx)
 	if err != nil {
 		return err
 	}
-	progress(engine.Progress{Server: got.Server, Text: fmt.Sprintf("the clock was off by %v", (-got.Offset).Round(time.Millisecond))})
+	told := engine.Progress{Server: got.Server, Text: fmt.Sprintf("the clock was off by %v", (-got.Offset).Round(time.Millisecond))}
+	if got.Disputed {
+		told.Note = fmt.Sprintf("the time servers do not agree; the clock follows %s, %v from where it was", got.Server, got.Offset.Round(time.Millisecond))
+	}
+	progress(told)
 	if got.Offset.Abs() < stepThreshold {
 		return nil
 	}
