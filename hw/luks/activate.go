@@ -27,11 +27,16 @@ type Activation struct {
 // this volume that was begun and left without a table is completed; one that is live is success. It can sleep in the
 // kernel on the device.
 func Activate(ctx context.Context, a Activation) error {
-	key, err := findKey(a.Params.KeyDescription)
+	return activateFrom(ctx, unix.KEY_SPEC_SESSION_KEYRING, a)
+}
+
+// activateFrom is Activate with the key in another keyring that the calling thread possesses.
+func activateFrom(ctx context.Context, ring int, a Activation) error {
+	key, err := findKey(ring, a.Params.KeyDescription)
 	if err != nil {
 		return err
 	}
-	return errors.Join(a.activate(ctx), forget(key))
+	return errors.Join(a.activate(ctx), forget(ring, key))
 }
 
 func (a Activation) activate(ctx context.Context) error {

@@ -79,16 +79,21 @@ func openBatch(ctx context.Context, volumes []Volume, o Batch, limit time.Durati
 		}
 	}
 	n := len(volumes)
-	b := &batch{Batch: o, volumes: volumes, outcomes: make([]Outcome, n), ended: make([]bool, n), doing: make([]doing, n), start: time.Now()}
+	b := &batch{Batch: o, volumes: volumes, outcomes: make([]Outcome, n), answered: make([]bool, n), ended: make([]bool, n), doing: make([]doing, n), start: time.Now()}
 	done := make(chan error)
 	go func() {
 		// Never unlocked: the thread ends with this goroutine, and with it its session keyring.
 		runtime.LockOSThread()
-		if err := joinSession(); err != nil {
+		ring, err := joinSession()
+		if err == nil {
+			b.mappers, err = startMappers(ctx, ring, n, b.activate)
+		}
+		if err != nil {
 			done <- err
 			return
 		}
 		b.run(ctx, limit)
+		close(b.mappers.work)
 		done <- leaveSession()
 	}()
 	return b.outcomes, <-done
@@ -98,7 +103,9 @@ type batch struct {
 	Batch
 	volumes  []Volume
 	outcomes []Outcome
-	ended    []bool
+	answered []bool // by derive
+	ended    []bool // its outcome was told
+	mappers  mappers
 	doing    []doing
 	start    time.Time
 }
@@ -119,12 +126,19 @@ func (b *batch) run(ctx context.Context, limit time.Duration) {
 	left, err := b.pass(ctx, ctx, left)
 	if len(b.volumes) == 1 && len(left) == 1 && ctx.Err() == nil {
 		b.fail(left[0], &CrashedError{err})
-		return
+		left = nil
 	}
 	for ; len(left) > 0 && ctx.Err() == nil; limit *= 2 {
 		left = b.oneByOne(ctx, left, limit)
 	}
-	b.giveUp(ctx)
+	for late := ctx.Done(); slices.Contains(b.ended, false); {
+		select {
+		case m := <-b.mappers.done:
+			b.mapped(m)
+		case <-late:
+			b.giveUp(ctx)
+		}
+	}
 }
 
 // giveUp fails the volumes that have no answer yet, because their time is over.
@@ -170,6 +184,7 @@ func (b *batch) pass(ctx, within context.Context, which []int) (left []int, err 
 	for _, i := range which {
 		v, err := describeVolume(b.volumes[i], &files)
 		if err != nil {
+			b.answered[i] = true
 			b.fail(i, err)
 			continue
 		}
@@ -197,15 +212,17 @@ func (b *batch) pass(ctx, within context.Context, which []int) (left []int, err 
 	for {
 		select {
 		case t := <-told:
-			if t.Volume < 0 || t.Volume >= len(asked) || b.ended[asked[t.Volume]] {
-				continue // derive may have been taken over, or is too late
+			if t.Volume < 0 || t.Volume >= len(asked) || b.answered[asked[t.Volume]] {
+				continue // derive may have been taken over
 			}
-			b.heard(ctx, asked[t.Volume], t)
+			b.heard(asked[t.Volume], t)
+		case m := <-b.mappers.done:
+			b.mapped(m)
 		case <-late:
 			late = nil
 			b.giveUp(ctx)
 		case err := <-ended:
-			left := slices.DeleteFunc(asked, func(i int) bool { return b.ended[i] })
+			left := slices.DeleteFunc(asked, func(i int) bool { return b.answered[i] })
 			if err == nil {
 				err = errors.New("it ended without a result")
 			}
@@ -214,15 +231,14 @@ func (b *batch) pass(ctx, within context.Context, which []int) (left []int, err 
 	}
 }
 
-func (b *batch) heard(ctx context.Context, i int, t Told) {
+func (b *batch) heard(i int, t Told) {
+	b.answered[i] = t.Result != nil
 	switch {
 	case t.Result == nil:
-		b.doing[i] = doing{t.Doing, time.Now()}
-		if b.Doing != nil {
-			b.Doing(i, t.Doing)
-		}
+		b.does(i, t.Doing)
 	case t.Result.Params != nil:
-		b.activate(ctx, i, *t.Result.Params)
+		b.does(i, "making the mapping")
+		b.mappers.work <- mapping{volume: i, params: *t.Result.Params}
 	case t.Result.Failure != nil:
 		b.fail(i, t.Result.Failure.Err())
 	default:
@@ -230,20 +246,32 @@ func (b *batch) heard(ctx context.Context, i int, t Told) {
 	}
 }
 
-func (b *batch) activate(ctx context.Context, i int, p Params) {
-	v := b.volumes[i]
+func (b *batch) does(i int, what string) {
+	b.doing[i] = doing{what, time.Now()}
+	if b.Doing != nil && !b.ended[i] {
+		b.Doing(i, what)
+	}
+}
+
+// activate runs on the mappers' threads.
+func (b *batch) activate(ctx context.Context, ring int, m mapping) error {
+	v := b.volumes[m.volume]
 	device, err := blockDevice(v.Data)
-	if err == nil {
-		err = p.check()
-	}
-	if err == nil {
-		err = Activate(ctx, Activation{Name: v.Name, Device: device, Params: p, ReadOnly: v.ReadOnly, Discards: v.Discards})
-	}
 	if err != nil {
-		b.fail(i, err)
+		return err
+	}
+	if err := m.params.check(); err != nil {
+		return err
+	}
+	return activateFrom(ctx, ring, Activation{Name: v.Name, Device: device, Params: m.params, ReadOnly: v.ReadOnly, Discards: v.Discards})
+}
+
+func (b *batch) mapped(m mapping) {
+	if m.err != nil {
+		b.fail(m.volume, m.err)
 		return
 	}
-	b.end(i, Outcome{Params: p})
+	b.end(m.volume, Outcome{Params: m.params})
 }
 
 func (b *batch) fail(i int, err error) {
@@ -252,6 +280,9 @@ func (b *batch) fail(i int, err error) {
 }
 
 func (b *batch) end(i int, o Outcome) {
+	if b.ended[i] {
+		return // it was given up before
+	}
 	b.outcomes[i], b.ended[i] = o, true
 	if b.Opened != nil {
 		b.Opened(i, o)

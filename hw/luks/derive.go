@@ -100,8 +100,8 @@ const (
 // for as many at once as there are processors, and one more for each that has computed for long already, as far as
 // MemoryKiB admits; it sets the process's memory limit by that. Nothing can interrupt it within a slot, so that a deadline ends the process. Call Confine before.
 func Derive(ctx context.Context, p DeriveParams, files []*os.File, o DeriveOptions, tell func(Told)) {
-	// argon2 reads each fresh page before it writes to it, which is two faults a page, a quarter of the time of a hash of
-	// 64 MiB. Blocks that are used again cost none; what is free is given back only where the limit wants it.
+	// Blocks of argon2 are used again for the next slot, which costs no page faults; what is free is given back only where
+	// the limit wants it.
 	debug.SetMemoryLimit(int64(min(p.MemoryKiB, 1<<40)<<10 + headroom))
 	d := derivation{
 		files: files, options: o, memory: newMemory(p.MemoryKiB),

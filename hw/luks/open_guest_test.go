@@ -451,7 +451,8 @@ func TestAKeyIsForItsSessionAlone(t *testing.T) {
 		defer close(done)
 		runtime.LockOSThread()
 		description := describe("6d6b1c5e-7c0f-4c38-9d31-0f8ab6a6a3f5")
-		if err := errors.Join(joinSession(), SessionKeyring{}.Add(description, []byte("payload"))); err != nil {
+		ring, err := joinSession()
+		if err := errors.Join(err, SessionKeyring{}.Add(description, []byte("payload"))); err != nil {
 			t.Error(err)
 			return
 		}
@@ -462,7 +463,7 @@ func TestAKeyIsForItsSessionAlone(t *testing.T) {
 			text, err := os.ReadFile("/proc/keys")
 			return err == nil && bytes.Contains(text, []byte(description))
 		}
-		id, err := findKey(description)
+		id, err := findKey(ring, description)
 		if err != nil || !visible() {
 			t.Errorf("its own thread does not have it: %v", err)
 		}
@@ -472,16 +473,16 @@ func TestAKeyIsForItsSessionAlone(t *testing.T) {
 		others := make(chan error)
 		go func() {
 			runtime.LockOSThread()
-			_, err := findKey(description)
+			_, err := findKey(ring, description)
 			others <- err
 		}()
 		if err := <-others; err == nil {
 			t.Error("another thread found it")
 		}
-		if err := forget(id); err != nil {
+		if err := forget(ring, id); err != nil {
 			t.Error(err)
 		}
-		if _, err := findKey(description); err == nil || visible() {
+		if _, err := findKey(ring, description); err == nil || visible() {
 			t.Error("it is there after it was forgotten")
 		}
 		if err := leaveSession(); err != nil {

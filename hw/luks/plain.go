@@ -104,7 +104,7 @@ func anyHeader(device io.ReaderAt) (string, error) {
 }
 
 func activatePlain(ctx context.Context, a Activation) error {
-	if err := joinSession(); err != nil {
+	if _, err := joinSession(); err != nil {
 		return err
 	}
 	key, err := secret.New(a.Params.KeySize)

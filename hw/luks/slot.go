@@ -76,6 +76,7 @@ func (s slot) open(ctx context.Context, at io.ReaderAt, key []byte, admit *memor
 	if err != nil {
 		return nil, err
 	}
+	admit.warm(s.kdf.cost())
 	areaKey, err := s.kdf.derive(key, s.area.keySize)
 	release()
 	if err != nil {

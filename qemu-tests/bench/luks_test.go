@@ -43,8 +43,8 @@ func BenchmarkLUKS(b *testing.B) {
 			"-prefix", prefix, "-keys", "/keys/" + kdf, "-count", strconv.Itoa(volumes), "-rounds", strconv.Itoa(rounds)}, more...)}
 	}
 	image.JSON(plan.Path, plan.Plan{Tests: []plan.Test{
-		run("pbkdf2", "/dev/vda", 7, "-width", strconv.Itoa(volumes)),
-		run("argon2id", "/dev/vdb", 5, "-width", "2", "-hash"),
+		run("pbkdf2", "/dev/vda", 5, "-width", strconv.Itoa(volumes)),
+		run("argon2id", "/dev/vdb", 3, "-width", "2", "-hash"),
 	}})
 	size := int64(volumes*18+8) * vm.MiB
 	machine := vm.New(b, vm.Name("bench"), vm.Memory(1024), vm.CPUs(2)).Initramfs(image.Write("bench")).
