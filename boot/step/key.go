@@ -67,7 +67,8 @@ func addKey(x *plan.Expansion, at, name string, k appliance.KeySource, p applian
 	s := keySpec{Name: name, File: k.File}
 	def := plan.Policy{
 		Deadline: plan.Duration(time.Minute),
-		Retry:    plan.Retry{Initial: plan.Duration(500 * time.Millisecond), Max: plan.Duration(10 * time.Second), Factor: 2, Jitter: 0.1},
+		// An attempt dials for a minute by itself; the pause is for what somebody has to mend.
+		Retry: plan.Retry{Initial: plan.Duration(500 * time.Millisecond), Max: plan.Duration(30 * time.Second), Factor: 2, Jitter: 0.1},
 	}
 	switch {
 	case k.Ephemeral || k.Prompt != "" || !k.Given():
