@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"initd/hw/process"
 	"initd/shutdown/stack"
 )
 
@@ -62,9 +63,15 @@ func (r *run) endOne(ctx context.Context, u stack.User, why string) string {
 		said = who + " ignored SIGTERM and was killed"
 	default:
 		said = who + " cannot be killed"
+		if wchan, asleep := process.Asleep(u.PID); asleep {
+			said += ": it sleeps in the kernel (" + wchan + ")"
+			e.State = "stuck"
+		}
 	}
 	if said != "" {
-		e.State = "failed"
+		if e.State == "done" {
+			e.State = "failed"
+		}
 		e.Reason = strings.TrimPrefix(why+"; "+said, "; ")
 	}
 	e.Took = time.Since(start)

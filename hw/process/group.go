@@ -16,9 +16,18 @@ import (
 // (Documentation/admin-guide/cgroup-v2.rst).
 type Group string
 
-// PIDs lists the processes of the group itself.
+// PIDs lists the processes of the group itself. One that hangs while it exits
+// is not listed as a process any more (css_task_iter_advance,
+// kernel/cgroup/cgroup.c), but its thread is.
 func (g Group) PIDs() []int {
-	b, err := os.ReadFile(filepath.Join(string(g), "cgroup.procs"))
+	if list := g.list("cgroup.procs"); len(list) > 0 {
+		return list
+	}
+	return g.list("cgroup.threads")
+}
+
+func (g Group) list(file string) []int {
+	b, err := os.ReadFile(filepath.Join(string(g), file))
 	if err != nil {
 		return nil
 	}

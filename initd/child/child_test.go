@@ -181,7 +181,7 @@ func TestNoTwoChildrenWorkOnOneObject(t *testing.T) {
 	<-begun
 	short, stop := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer stop()
-	if _, err := r.Run(short, step.Call{Func: "echo", Params: "x", Unit: "second", Objects: []string{"a"}}); err == nil || !strings.Contains(err.Error(), "wait for begin of mount/a to end") {
+	if _, err := r.Run(short, step.Call{Func: "echo", Params: "x", Unit: "second", Objects: []string{"a"}}); err == nil || !strings.Contains(err.Error(), "wait for begin of mount/a (process ") {
 		t.Errorf("a second child on a: got %v, want that it waits for the first", err)
 	}
 	if _, err := r.Run(context.Background(), step.Call{Func: "echo", Params: "x", Unit: "other", Objects: []string{"b", "c"}}); err != nil {

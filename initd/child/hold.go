@@ -89,7 +89,8 @@ func (h *hold) await(ctx context.Context, fn, unit string) error {
 	case <-h.jammed:
 		return h.stuck(fn, unit)
 	case <-ctx.Done():
-		return fmt.Errorf("%s for %s: wait for %s of %s to end: %w", fn, unit, h.fn, h.unit, context.Cause(ctx))
+		pid, wchan := h.sleeper()
+		return fmt.Errorf("%s for %s: wait for %s of %s (process %d in %s) to end: %w", fn, unit, h.fn, h.unit, pid, wchan, context.Cause(ctx))
 	}
 }
 

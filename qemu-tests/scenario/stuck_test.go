@@ -85,6 +85,7 @@ func TestWhatBlocksInTheKernelIsStuckAndNothingElseIs(t *testing.T) {
 	// Commands are answered, and a retry starts no second process.
 	all := []breport.Event{front, raw, service, folder}
 	status := room.Hand(t, m, "run", "/usr/bin/initd", "status").Field("text")
+	status = strings.Join(strings.Fields(status), " ") // as it reads, not as it is broken into lines
 	for _, e := range all {
 		if !strings.Contains(status, "pid "+strconv.Itoa(e.PID)+", in "+e.Wchan) {
 			t.Errorf("the status does not name process %d of %s, in %s:\n%s", e.PID, e.Unit, e.Wchan, status)
@@ -106,15 +107,16 @@ func TestWhatBlocksInTheKernelIsStuckAndNothingElseIs(t *testing.T) {
 	// The next orchestrator.
 	killed := room.Hand(t, m, "kill-orchestrator", "", "")
 	next := m.WaitEventAfter(killed, "another orchestrator", vm.Is("generation", "gen", "2"), vm.Guard)
-	for _, e := range []breport.Event{front, raw, folder} {
+	stuckUnitAfter(t, m, next, "mount/srv/front") // perhaps by another process: a check that could be ended begins anew
+	for _, e := range []breport.Event{raw, folder} {
 		m.WaitEventAfter(next, "process "+strconv.Itoa(e.PID)+" is handed on", vm.Is("init", "pid", strconv.Itoa(e.PID)), vm.Guard)
 		if now := stuckUnitAfter(t, m, next, e.Unit); now.PID != e.PID {
 			t.Errorf("%s: after the orchestrator's death process %d is stuck, want the same as before: %d", e.Unit, now.PID, e.PID)
 		}
 	}
-	if now := stuckUnitAfter(t, m, next, "service/program"); now.PID != service.PID {
-		t.Errorf("service/program: after the orchestrator's death process %d is stuck, was %d", now.PID, service.PID)
-	}
+	m.WaitEventAfter(next, "the service waits for the device, which is suspended", func(e vm.Event) bool {
+		return room.Unit("mount/srv/prog", "degraded")(e) && strings.Contains(e.Field("reason"), "is suspended")
+	}, vm.Guard)
 
 	// The devices go on.
 	thawed := room.Hand(t, m, "thaw", "/srv/calm", "")
