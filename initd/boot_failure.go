@@ -66,9 +66,9 @@ func (o *orchestrator) helpPeople(ctx context.Context) {
 			continue
 		}
 		shown = now
+		o.tellFailure(now, false) // first: a shell may be open still
 		end()
 		<-over
-		o.tellFailure(now, false)
 		if !now {
 			continue
 		}
@@ -222,6 +222,16 @@ func (m *menuOrders) GiveKey(ctx context.Context, name string) (string, error) {
 		}
 		return name + " waits for no key any more", nil
 	}
+	f, err := m.askOrLeave(ctx, "Key for "+name)
+	if f == nil || err != nil {
+		return "", err
+	}
+	return m.feed(name, f)
+}
+
+// askOrLeave asks at the consoles; an empty line leads back, without a file.
+func (m *menuOrders) askOrLeave(ctx context.Context, question string) (*os.File, error) {
+	drain(m.people.empty)
 	asking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -231,16 +241,16 @@ func (m *menuOrders) GiveKey(ctx context.Context, name string) (string, error) {
 		case <-asking.Done():
 		}
 	}()
-	f, err := m.desk.Ask(asking, m.children, "failure menu", "Key for "+name)
+	f, err := m.desk.Ask(asking, m.children, "failure menu", question)
 	switch {
+	case err == nil:
+		return f, nil
 	case ctx.Err() != nil:
-		return "", context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	case asking.Err() != nil:
-		return "", nil
-	case err != nil:
-		return "", err
+		return nil, nil
 	}
-	return m.feed(name, f)
+	return nil, err
 }
 
 // Save makes a support bundle, in a child: on the state disk where there is

@@ -41,6 +41,7 @@ func childFuncs() map[string]step.ChildFunc {
 		return nil, shutdown.Do(ctx, j)
 	}
 	m["bundle"] = bundleChild
+	m["password"] = passwordChild
 	m["keep-program"] = keepProgramChild
 	return m
 }

@@ -12,6 +12,7 @@ import (
 // It is for one goroutine at a time.
 type Board struct {
 	terminals []*terminal
+	at        string
 }
 
 // Enter is the key that Next gives for a line's end.
@@ -74,6 +75,7 @@ func (b *Board) Next(ctx context.Context) (byte, error) {
 			}
 			t.flush()
 			if key, ok := t.key(); ok {
+				b.at = t.name
 				return key, nil
 			}
 		}
@@ -85,6 +87,9 @@ func (b *Board) Next(ctx context.Context) (byte, error) {
 		}
 	}
 }
+
+// At is the console at which the last key was pressed: the name of its file.
+func (b *Board) At() string { return b.at }
 
 // key takes the next key that was pressed at this terminal.
 func (t *terminal) key() (byte, bool) {

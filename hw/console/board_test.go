@@ -37,6 +37,9 @@ func TestAKeyCountsAtEveryConsoleAndTextShowsOnAll(t *testing.T) {
 			if err != nil || got != want {
 				t.Errorf("after %q: got key %q, %v; want %q", tt.typed, got, err, want)
 			}
+			if got, want := board.At(), tt.at.tty.Name(); got != want {
+				t.Errorf("the key was pressed at %s, want %s", got, want)
+			}
 		}
 	}
 	ended, end := context.WithCancelCause(t.Context())

@@ -22,6 +22,10 @@ type Machine interface {
 	GiveKey(ctx context.Context, name string) (string, error)
 	Save(ctx context.Context) (string, error)
 	Down(kind string) (string, error)
+	// MayShell tells whether the appliance file allows a shell; Shell asks for
+	// its password and opens one at a console, until it is left.
+	MayShell() bool
+	Shell(ctx context.Context, console string) (string, error)
 	// Typed hears that somebody is there.
 	Typed()
 }
@@ -30,6 +34,7 @@ type Machine interface {
 type Board interface {
 	Show(text string)
 	Next(ctx context.Context) (byte, error)
+	At() string // the console of the last key
 }
 
 // Question stands behind the menu.
@@ -82,7 +87,7 @@ func (u *menu) screen() {
 		u.say("", err)
 		return
 	}
-	u.b.Show("\n" + Screen(r) + keys)
+	u.b.Show("\n" + Screen(r) + u.keys())
 }
 
 // say shows what became of an order.
@@ -109,12 +114,26 @@ func (u *menu) chosen(key byte) error {
 		u.say(u.m.Save(u.ctx))
 	case 'p', 'P':
 		return u.down()
+	case '!':
+		if !u.m.MayShell() {
+			u.b.Show("The appliance file allows no shell.\n")
+			break
+		}
+		u.say(u.m.Shell(u.ctx, u.b.At()))
 	case console.Enter:
 		u.screen()
 	default:
-		u.b.Show(keys)
+		u.b.Show(u.keys())
 	}
 	return nil
+}
+
+// keys are the choices.
+func (u *menu) keys() string {
+	if u.m.MayShell() {
+		return keys + "! a shell\n"
+	}
+	return keys
 }
 
 // units are those that orders may help.

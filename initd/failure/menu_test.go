@@ -46,7 +46,7 @@ key/tank1 degraded: kms-a (192.0.2.21:5696): connection refused
 }
 
 // keyboard presses keys, shows nothing to anybody, and is then gone.
-type keyboard struct {
+type keyboard struct { // the console is always tty0
 	keys  string
 	shown strings.Builder
 }
@@ -64,10 +64,13 @@ func (k *keyboard) Next(context.Context) (byte, error) {
 	return key, nil
 }
 
+func (k *keyboard) At() string { return "tty0" }
+
 // orders is a machine that notes what it is told.
 type orders struct {
 	got   []string
 	typed int
+	shell bool
 }
 
 func (o *orders) order(s string) (string, error) {
@@ -79,9 +82,13 @@ func (o *orders) Retry(unit string) (string, error) { return o.order("retry " + 
 func (o *orders) Skip(unit string) (string, error)  { return o.order("skip " + unit) }
 func (o *orders) Keys() []string                    { return []string{"tank0", "tank1"} }
 func (o *orders) Down(kind string) (string, error)  { return o.order(kind) }
+func (o *orders) MayShell() bool                    { return o.shell }
 func (o *orders) Typed()                            { o.typed++ }
 func (o *orders) GiveKey(_ context.Context, name string) (string, error) {
 	return o.order("key " + name)
+}
+func (o *orders) Shell(_ context.Context, console string) (string, error) {
+	return o.order("shell at " + console)
 }
 func (o *orders) Save(context.Context) (string, error) { return "", errors.New("the disk is full") }
 
@@ -103,6 +110,7 @@ func TestMenu(t *testing.T) {
 		{"reboot", "pr", []string{"reboot"}, "did reboot"},
 		{"neither", "p\rr\r", nil, "Which: "},
 		{"any other key shows the keys", "x", nil, "x\n" + keys + Question},
+		{"no shell", "!", nil, "The appliance file allows no shell.\n" + Question + ": "},
 		{"Enter shows the screen again", "\r", nil, "LUKS-NO-KEY"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -125,5 +133,18 @@ func TestMenu(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAShellIsOfferedWhereTheFileAllowsOne(t *testing.T) {
+	k, m := &keyboard{keys: "!"}, &orders{shell: true}
+	if err := Menu(t.Context(), k, m); !errors.Is(err, errGone) {
+		t.Fatalf("got %v, want %v", err, errGone)
+	}
+	if diff := cmp.Diff([]string{"shell at tty0"}, m.got); diff != "" {
+		t.Errorf("orders (-want +got):\n%s", diff)
+	}
+	if !strings.Contains(k.shown.String(), keys+"! a shell\n") {
+		t.Errorf("it is not offered:\n%s", k.shown.String())
 	}
 }
