@@ -53,7 +53,7 @@ func (a *keyAction) Apply(ctx context.Context, u *plan.Unit, progress func(engin
 		a.ApplyBatch(ctx, []*plan.Unit{u}, func(_ int, p engine.Progress) { progress(p) }, func(_ int, err error) { out = err })
 		return out
 	case s.File != "":
-		return a.fromChild(ctx, u, s.Name, Call{Func: "keyfile", Unit: u.ID, Params: a.deps.Paths.resolve(s.File), Objects: []string{u.ID}}, progress)
+		return a.fromChild(ctx, u, s.Name, Call{Func: "keyfile", Unit: u.ID, Params: keyFileParams{Name: s.File, Paths: a.deps.Paths}, Objects: []string{u.ID}}, progress)
 	}
 	return fmt.Errorf("%s: the plan names no source for it; it was made by another version", u.ID)
 }
@@ -78,8 +78,16 @@ func (a *keyAction) fromChild(ctx context.Context, u *plan.Unit, name string, c 
 	return nil
 }
 
-// kmipParams is what the child kmip is given.
+// keyFileParams is what the child keyfile is given. Where a file is, the child
+// finds out: its folder may be on a disk that does not answer.
+type keyFileParams struct {
+	Name  string `json:"name"`
+	Paths Paths  `json:"paths"`
+}
+
+// kmipParams is what the child kmip is given; it finds the servers' files.
 type kmipParams struct {
+	Paths    Paths          `json:"paths"`
 	Config   kmip.Config    `json:"config"`
 	Requests []kmip.Request `json:"requests"`
 }
@@ -92,7 +100,7 @@ type kmipFound struct {
 
 // ApplyBatch fetches the keys of one group of servers with one child.
 func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, engine.Progress), done func(int, error)) {
-	p := kmipParams{Config: kmip.Config{Health: a.healthNow()}}
+	p := kmipParams{Paths: a.deps.Paths, Config: kmip.Config{Health: a.healthNow()}}
 	names := make([]string, len(us))
 	for i, u := range us {
 		s, err := spec[keySpec](u)
@@ -104,7 +112,7 @@ func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress fu
 		}
 		names[i] = s.Name
 		if i == 0 {
-			p.Config.Servers = a.deps.kmipServers(s.KMIP.Servers)
+			p.Config.Servers = kmipServers(s.KMIP.Servers)
 		}
 		p.Requests = append(p.Requests, s.KMIP.request(u.ID))
 	}
@@ -167,16 +175,17 @@ func (a *keyAction) observe(raw json.RawMessage) {
 	a.health.Observe(e)
 }
 
-// kmipServers turns the plan's servers into the client's.
-func (d *Deps) kmipServers(list []kmipServerSpec) []kmip.Server {
+// kmipServers turns the plan's servers into the client's, with files as the
+// appliance names them.
+func kmipServers(list []kmipServerSpec) []kmip.Server {
 	var out []kmip.Server
 	for _, s := range list {
 		out = append(out, kmip.Server{
 			Name: s.Name, Address: s.Address, ServerName: s.ServerName, Timeout: time.Duration(s.Timeout),
 			TLS: kmip.TLS{
-				CA:   kmip.Source{Path: d.Paths.resolve(s.CA)},
-				Cert: kmip.Source{Path: d.Paths.resolve(s.Cert)},
-				Key:  kmip.KeySource{Path: d.Paths.resolve(s.Key)},
+				CA:   kmip.Source{Path: s.CA},
+				Cert: kmip.Source{Path: s.Cert},
+				Key:  kmip.KeySource{Path: s.Key},
 				Pin:  s.Pin,
 			},
 		})
@@ -188,6 +197,16 @@ func (k *kmipKeySpec) request(id string) kmip.Request {
 	return kmip.Request{ID: id, Selector: kmip.Selector{
 		UniqueID: k.ID, Name: k.Name, ObjectGroup: k.ObjectGroup, Attributes: k.Attributes,
 	}}
+}
+
+// located finds the files of servers. It looks, so it belongs in a child, or
+// in a command.
+func (p Paths) located(servers []kmip.Server) []kmip.Server {
+	for i := range servers {
+		t := &servers[i].TLS
+		t.CA.Path, t.Cert.Path, t.Key.Path = p.resolve(t.CA.Path), p.resolve(t.Cert.Path), p.resolve(t.Key.Path)
+	}
+	return servers
 }
 
 // resolve finds a file that the appliance names: relative paths start from

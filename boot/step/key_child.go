@@ -27,6 +27,7 @@ func fetchKeys(ctx context.Context, in *ChildInput) (any, error) {
 	if err := protect(); err != nil {
 		return nil, err
 	}
+	p.Config.Servers = p.Paths.located(p.Config.Servers)
 	var failed error
 	var why kmipReasons
 	kmip.FetchEach(ctx, p.Config, p.Requests, func(e kmip.Event) {
@@ -99,10 +100,11 @@ func kmipError(asked kmip.Request, e *kmip.Error) *ChildError {
 
 // readKeyFile is the child keyfile.
 func readKeyFile(_ context.Context, in *ChildInput) (any, error) {
-	var path string
-	if err := json.Unmarshal(in.Params, &path); err != nil {
+	var p keyFileParams
+	if err := json.Unmarshal(in.Params, &p); err != nil {
 		return nil, fmt.Errorf("read parameters: %w", err)
 	}
+	path := p.Paths.resolve(p.Name)
 	if err := protect(); err != nil {
 		return nil, err
 	}

@@ -12,9 +12,8 @@ import (
 func KeyServers(a *appliance.Appliance, p *plan.Plan, paths Paths) (kmip.Config, []kmip.Request, error) {
 	var cfg kmip.Config
 	if a.Keys != nil {
-		d := Deps{Paths: paths}
 		for _, srv := range a.Keys.Servers {
-			s := d.kmipServers([]kmipServerSpec{kmipServer(a.Keys.TLS, srv)})[0]
+			s := paths.located(kmipServers([]kmipServerSpec{kmipServer(a.Keys.TLS, srv)}))[0]
 			s.Group = clientGroup(srv.GroupName())
 			cfg.Servers = append(cfg.Servers, s)
 		}
