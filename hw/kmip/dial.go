@@ -135,7 +135,7 @@ func (t *transport) connectTo(ctx context.Context, e *endpoint, address string) 
 		if err == nil {
 			return s, nil
 		}
-		s.close()
+		s.abort()
 		last = e.fail(address, classify(err, e.id, time.Now()))
 		if last.Code == CodeClosed {
 			last.Hint = "it did so after the TLS handshake: it may have refused our client certificate without saying so: register this client there"

@@ -193,7 +193,7 @@ func (g *group) talk(ctx context.Context, s *session) bool {
 		g.client.checkIn(s)
 		return true
 	}
-	s.close()
+	s.abort()
 	if stale || ctx.Err() != nil {
 		return true
 	}

@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -123,6 +124,30 @@ func (n *network) from(at time.Duration, before, after host) host {
 
 // keyServer is a host that holds one object for every unique id; answers passes each message first.
 func (n *network) keyServer(pass func(*kmipgo.RequestMessage) bool) host {
+	return n.keyServerOver(func(c net.Conn) net.Conn { return c }, pass)
+}
+
+// dripping writes a byte a second, as long as on is set.
+type dripping struct {
+	net.Conn
+	on *atomic.Bool
+}
+
+func (d dripping) Write(p []byte) (int, error) {
+	if !d.on.Load() {
+		return d.Conn.Write(p)
+	}
+	for i := range p {
+		time.Sleep(time.Second) // virtual
+		if _, err := d.Conn.Write(p[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(p), nil
+}
+
+// keyServerOver is keyServer with something between TLS and the network.
+func (n *network) keyServerOver(over func(net.Conn) net.Conn, pass func(*kmipgo.RequestMessage) bool) host {
 	exec := kmipserver.NewBatchExecutor()
 	exec.Route(kmipgo.OperationGetAttributes, kmipserver.HandleFunc(func(_ context.Context, r *payloads.GetAttributesRequestPayload) (*payloads.GetAttributesResponsePayload, error) {
 		return &payloads.GetAttributesResponsePayload{UniqueIdentifier: r.UniqueIdentifier}, nil
@@ -133,7 +158,7 @@ func (n *network) keyServer(pass func(*kmipgo.RequestMessage) bool) host {
 	return func(context.Context) (net.Conn, error) {
 		ours, theirs := net.Pipe()
 		go func() {
-			conn := tls.Server(theirs, &tls.Config{Certificates: []tls.Certificate{n.server}})
+			conn := tls.Server(over(theirs), &tls.Config{Certificates: []tls.Certificate{n.server}})
 			defer theirs.Close()
 			stream := ttlv.NewStream(conn, 1<<20)
 			for {

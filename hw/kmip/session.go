@@ -32,6 +32,17 @@ type session struct {
 
 func (s *session) close() { _ = s.conn.Close() }
 
+func (s *session) abort() { sever(s.conn) }
+
+// sever closes a connection that is broken, without the words of farewell: crypto/tls waits 5 s for a peer that does not
+// read them.
+func sever(conn net.Conn) {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	_ = conn.Close()
+}
+
 func versions() []kmipgo.ProtocolVersion {
 	return []kmipgo.ProtocolVersion{kmipgo.V1_4, kmipgo.V1_3, kmipgo.V1_2, kmipgo.V1_1, kmipgo.V1_0}
 }

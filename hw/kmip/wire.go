@@ -52,7 +52,7 @@ func roundTrip(ctx context.Context, conn net.Conn, timeout time.Duration, req *k
 		if err == nil {
 			return resp, nil
 		}
-		_ = conn.Close()
+		sever(conn)
 		if caller.Err() == nil {
 			return nil, tooSlow(timeout, answer.n)
 		}
