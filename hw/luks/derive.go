@@ -86,9 +86,10 @@ type Told struct {
 }
 
 const (
-	// patience is how long others wait for a header to be read, or for a processor that one volume occupies. A header may
-	// ask for work that never ends, and nothing can interrupt it.
+	// patience is how long others wait for a header to be read, and at least for a processor that one volume occupies;
+	// longest is the most. A header may ask for work that never ends, and nothing can interrupt it.
 	patience = time.Second
+	longest  = 20 * time.Second
 	// readers bounds the headers that are read at once: each takes a few times its size, which is 4 MiB at most.
 	readers = 8
 	// headroom is what derive takes beside the blocks of argon2, in bytes: the program, headers, key material.

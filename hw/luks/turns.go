@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// turns lets some in at a time, those with the least work first. One that stays longer than patience does not keep
+// turns lets some in at a time, those with the least work first. One that stays longer than its work explains does not keep
 // others out any more.
 type turns struct {
 	mu      sync.Mutex
@@ -19,6 +19,12 @@ type turns struct {
 type turn struct {
 	work  uint64
 	ready chan struct{}
+}
+
+// allowance is how long work may keep others out: a hundred times what a usual machine takes for it, within bounds. More at a
+// time than there are processors is slower for all of them, so that a machine that is slow itself is given time.
+func allowance(work uint64) time.Duration {
+	return min(max(time.Duration(min(work, 1<<32))*100*time.Microsecond, patience), longest)
 }
 
 // newTurns lets so many in at a time, once those expected have come or passed.
@@ -50,7 +56,7 @@ func (t *turns) enter(ctx context.Context, work uint64) (leave func(), err error
 	select {
 	case <-w.ready:
 		give := sync.OnceFunc(t.leave)
-		timer := time.AfterFunc(patience, give)
+		timer := time.AfterFunc(allowance(work), give)
 		return func() { timer.Stop(); give() }, nil
 	case <-ctx.Done():
 	}

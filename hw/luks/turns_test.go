@@ -91,6 +91,26 @@ func TestOneThatStaysLongKeepsNobodyOut(t *testing.T) {
 	})
 }
 
+func TestWorkThatTakesLongIsGivenTimeButNotForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &queue{t: t, turns: newTurns(1, 0), stay: map[string]chan struct{}{}}
+		q.enter("endless", 1<<63)
+		q.enter("argon", 4*65536)
+		time.Sleep(longest - time.Millisecond)
+		q.want("endless")
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		q.want("endless argon")
+		q.enter("next", 4*65536)
+		time.Sleep(4 * 65536 * 50 * time.Microsecond)
+		q.want("endless argon")
+		q.leaves("argon")
+		q.want("endless argon next")
+		q.leaves("next")
+		q.leaves("endless")
+	})
+}
+
 func TestAWaitForATurnEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := newTurns(1, 0)

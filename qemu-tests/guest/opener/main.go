@@ -29,7 +29,7 @@ import (
 type opener struct {
 	prefix, keys         string
 	count, rounds, width int
-	hash                 bool
+	hash, steps          bool
 }
 
 // volume is one for luks-open, as boot/step marshals it.
@@ -47,6 +47,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 1, "how often each side has its turn")
 	flag.IntVar(&o.width, "width", 1, "how many processes of cryptsetup run at a time")
 	flag.BoolVar(&o.hash, "hash", false, "cryptsetup computes the hashes, and opens nothing")
+	flag.BoolVar(&o.steps, "steps", false, "print when initd began what for which volume")
 	flag.Parse()
 	if err := o.run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "opener:", err)
@@ -55,7 +56,7 @@ func main() {
 }
 
 func (o opener) run(ctx context.Context) error {
-	for range o.rounds {
+	for round := range o.rounds + 1 {
 		for _, side := range []struct {
 			name string
 			open func(context.Context) error
@@ -64,7 +65,9 @@ func (o opener) run(ctx context.Context) error {
 			if err := side.open(ctx); err != nil {
 				return fmt.Errorf("%s: %w", side.name, err)
 			}
-			fmt.Printf("%s took %d ns\n", side.name, time.Since(start).Nanoseconds())
+			if round > 0 { // the first one warms caches, and loads modules
+				fmt.Printf("%s took %d ns\n", side.name, time.Since(start).Nanoseconds())
+			}
 			if side.name == "theirs" && o.hash {
 				continue
 			}
@@ -105,8 +108,16 @@ func (o opener) ours(ctx context.Context) error {
 	}
 	opened := 0
 	var failed error
+	start := time.Now()
 	runner := &child.Runner{Exe: "/usr/bin/initd"}
 	_, err := runner.Run(ctx, step.Call{Func: "luks-open", Unit: "bench", Params: volumes, Files: files, Progress: func(p step.ChildProgress) {
+		if o.steps {
+			what := "open"
+			if p.Progress != nil {
+				what = p.Progress.Text
+			}
+			fmt.Printf("%4d ms  %2d  %s\n", time.Since(start).Milliseconds(), p.Index+1, what)
+		}
 		switch {
 		case !p.Done:
 		case p.Error != nil:
