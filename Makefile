@@ -65,11 +65,11 @@ test-unit: packages kernel ## the tests that need no machine: seconds
 	@go test $(UNIT_PACKAGES)
 
 .PHONY: test-vm
-test-vm: packages kernel ## the harness's own test and all scenarios, in QEMU
+test-vm: packages kernel debian-root ## the harness's own test and all scenarios, in QEMU
 	@qemu-tests/run.sh -skip '^TestDemo$$' $(VM_PACKAGES)
 
 .PHONY: scenario
-scenario: packages kernel ## run the scenarios whose names match NAME=regexp, with their story
+scenario: packages kernel debian-root ## run the scenarios whose names match NAME=regexp, with their story
 	@qemu-tests/run.sh -run '$(NAME)' ./qemu-tests/scenario
 
 .PHONY: fuzz
@@ -81,7 +81,7 @@ fuzz-sample: packages
 	@bootstrap/fuzz.sh $(FUZZ_SAMPLE)
 
 .PHONY: soak
-soak: packages kernel ## repeat the unit tests, shuffled, and the scenarios SOAK=20 times
+soak: packages kernel debian-root ## repeat the unit tests, shuffled, and the scenarios SOAK=20 times
 	@go test -count $(SOAK) -shuffle on $(UNIT_PACKAGES)
 	@qemu-tests/run.sh -count $(SOAK) -failfast -timeout 24h $(VM_PACKAGES)
 
@@ -109,7 +109,7 @@ demo: build packages kernel ## boot the example appliance; leave out/demo/{repor
 ##@ machine
 
 .PHONY: bootstrap
-bootstrap: packages kernel $(STATICCHECK) ## install and fetch all that the other targets need
+bootstrap: packages kernel debian-root $(STATICCHECK) ## install and fetch all that the other targets need
 
 .PHONY: packages
 packages:
@@ -118,6 +118,10 @@ packages:
 .PHONY: kernel
 kernel: packages
 	@bootstrap/kernel.sh
+
+.PHONY: debian-root
+debian-root: packages
+	@bootstrap/debian-root.sh
 
 $(STATICCHECK):
 	@echo "bootstrap: building staticcheck"

@@ -15,7 +15,8 @@ import (
 )
 
 // wait returns when somebody asks for a way down. An engine that ends, or a
-// connection to init that does, ends this process: init starts another.
+// connection to init that does, ends this process: init starts another. No
+// kind and no error: the machine is to be handed over to its root.
 func (o *orchestrator) wait(ended <-chan error) (wire.Kind, error) {
 	if k := o.init.Hello().Pending; k.Valid() {
 		return k, nil
@@ -26,6 +27,8 @@ func (o *orchestrator) wait(ended <-chan error) (wire.Kind, error) {
 			return 0, fmt.Errorf("the engine ended: %w", err)
 		case <-o.init.Done():
 			return 0, client.ErrLost
+		case <-o.root.leave:
+			return 0, nil
 		case name := <-o.down:
 			return kinds[name], nil
 		case e := <-o.told:

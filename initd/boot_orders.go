@@ -12,7 +12,9 @@ import (
 	"initd/boot/appliance"
 	"initd/boot/plan"
 	"initd/boot/report"
+	"initd/boot/step"
 	"initd/initd/api"
+	"initd/initd/handover"
 )
 
 // handle carries out what the local interface asks for.
@@ -24,6 +26,12 @@ func (o *orchestrator) handle(_ context.Context, r api.Request, f *os.File) (str
 	case api.OpPing:
 		return "initd " + version, nil
 	case api.OpRetry:
+		if r.Unit == step.RootUnit && o.init != nil {
+			select {
+			case o.root.again <- struct{}{}:
+			default: // asked for already
+			}
+		}
 		return o.retry(r.Unit)
 	case api.OpSkip:
 		return o.skip(r.Unit)
@@ -32,6 +40,9 @@ func (o *orchestrator) handle(_ context.Context, r api.Request, f *os.File) (str
 	case api.OpLogs:
 		return o.serviceLog(r.Name)
 	case api.OpShutdown:
+		if o.init == nil {
+			return "", fmt.Errorf("PID 1 is %s here, and the way down its own: systemctl %s", handover.InitName("/proc"), r.Name)
+		}
 		return o.goDownAs(r.Name)
 	}
 	return "", fmt.Errorf("this version of initd does not know the operation %q", r.Op)

@@ -26,10 +26,17 @@ type screen struct {
 }
 
 func newScreen(a kernelArgs) *screen {
-	s := &screen{lines: report.NewConsole()}
+	s := newMirror(a)
 	if w, err := console.Open("/dev/console"); err == nil {
 		s.console = w
 	}
+	return s
+}
+
+// newMirror is a screen without the console: beside another init that is not
+// ours.
+func newMirror(a kernelArgs) *screen {
+	s := &screen{lines: report.NewConsole()}
 	if a.events != "" {
 		if w, err := console.Open(a.events); err == nil {
 			s.mirror = w

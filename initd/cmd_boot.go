@@ -45,15 +45,24 @@ func bootPlaces() places {
 
 func bootCommand() *cobra.Command {
 	p := bootPlaces()
+	adopted := false
 	c := &cobra.Command{
 		Use:   "boot",
 		Short: "Run the appliance: started by init, not by hand",
 		Long: `The orchestrator. init starts it with its socket as descriptor 3, and starts it
-again when it ends; services live on meanwhile. On an installed system it will be a stage of systemd; that is not built yet.`,
+again when it ends; services live on meanwhile. Where the file mounts a root at /, the machine is handed over to that
+root's own init once all is ready, and an orchestrator lives on beside it. On an installed system it will be a stage of
+systemd; that is not built yet.`,
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return boot(c.Context(), p) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if adopted {
+				return adopt(c.Context(), p)
+			}
+			return boot(c.Context(), p)
+		},
 	}
 	c.Flags().StringVar(&p.file, "file", p.file, "the appliance file")
+	c.Flags().BoolVar(&adopted, "adopt", false, "go on in a root that the machine was handed over to")
 	return c
 }
 
@@ -78,17 +87,33 @@ type orchestrator struct {
 	engine   atomic.Pointer[engine.Engine] // nil until the plan is there
 	down     chan string                   // a way down that somebody asked for
 	told     chan wire.Event               // a way down that init asks for
+	gen      uint64                        // this orchestrator's generation
+	pulse    func()                        // the engine's loop turns
+	root     root
 }
 
 // boot runs until the machine goes down, or init ends this process.
 func boot(ctx context.Context, p places) error {
-	o := &orchestrator{places: p, down: make(chan string, 1), told: make(chan wire.Event, 1)}
+	o := &orchestrator{places: p, down: make(chan string, 1), told: make(chan wire.Event, 1), root: newRoot()}
 	var err error
 	if o.init, err = client.Open(ctx, 0); err != nil {
 		return err
 	}
-	if err := o.prepare(); err != nil {
+	hello := o.init.Hello()
+	o.gen = hello.Generation
+	o.pulse = func() { _ = o.init.Heartbeat() } // a lost connection ends this process by wait
+	reason := ""
+	if o.gen > 1 {
+		reason = "the orchestrator before this one ended"
+		tidyConsoles()
+	}
+	if err := o.prepare(reason, newScreen); err != nil {
 		return err
+	}
+	o.leftovers(hello.BusyPIDs)
+	o.keys = step.NewKeyStore(&fdStore{o.init})
+	if err := o.root.look(p.run); err != nil {
+		o.note(err.Error())
 	}
 	life, end := context.WithCancel(ctx)
 	defer end()
@@ -102,9 +127,13 @@ func boot(ctx context.Context, p places) error {
 	go o.drivers(life, plugged)
 	<-plugged
 	o.watchdog(life)
-	state := o.stateDisk(life)
-	o.chosen = choosePlan(p.file, state, hostFacts())
-	o.clock(state)
+	if o.root.inside {
+		o.takeHanded()
+	} else {
+		state := o.stateDisk(life)
+		o.chosen = choosePlan(p.file, state, hostFacts())
+		o.clock(state)
+	}
 	if o.services, err = newServices(life, o.init, o.run, o.children, o.lose); err != nil {
 		return err
 	}
@@ -120,40 +149,42 @@ func boot(ctx context.Context, p places) error {
 	go o.keepProgram(life)
 	go o.watchClock(life)
 	go o.helpPeople(life)
+	go o.awaitRoot(life)
 	running, stop := context.WithCancel(life)
 	defer stop()
 	ready() // from here on the heartbeat is the engine's
 	ended := make(chan error, 1)
 	go func() { ended <- o.engine.Load().Run(running) }()
 	kind, err := o.wait(ended)
+	if err == nil && kind == 0 {
+		err = o.prepareHandOver(life)
+	}
 	if err != nil {
 		return err
 	}
 	stop()
 	<-ended
 	o.awaitKept(kept)
+	if kind == 0 {
+		return o.handOver(life)
+	}
 	return o.goDown(life, kind)
 }
 
-// prepare opens what everything else needs.
-func (o *orchestrator) prepare() error {
+// prepare opens what everything else needs. reason says why there is another
+// orchestrator.
+func (o *orchestrator) prepare(reason string, open func(kernelArgs) *screen) error {
 	var err error
 	if err = os.MkdirAll(o.run, 0o755); err != nil {
 		return fmt.Errorf("boot: %w", err)
 	}
 	o.args = readKernelArgs("/proc/cmdline")
-	hello := o.init.Hello()
-	if o.log, err = report.Open(filepath.Join(o.run, "events"), hello.Generation); err != nil {
+	if o.log, err = report.Open(filepath.Join(o.run, "events"), o.gen); err != nil {
 		return err
 	}
 	o.people = newPeople()
-	o.screen = newScreen(o.args)
+	o.screen = open(o.args)
 	o.screen.failing = o.people.fails
-	reason := ""
-	if hello.Generation > 1 {
-		reason = "the orchestrator before this one ended"
-		tidyConsoles()
-	}
 	o.record(report.Event{Kind: report.GenerationStarted, Text: version, PID: os.Getpid(), Reason: reason})
 	o.record(report.Anchor(time.Now()))
 	for _, text := range o.args.ignored {
@@ -164,7 +195,6 @@ func (o *orchestrator) prepare() error {
 		o.note(err.Error())
 	}
 	o.children = &child.Runner{Exe: "/proc/self/exe", Cgroup: existing(o.cgroup), State: filepath.Join(o.run, "children")}
-	o.leftovers(hello.BusyPIDs)
 	if o.loader, err = kmod.System("/"); err != nil {
 		return err
 	}
@@ -173,7 +203,6 @@ func (o *orchestrator) prepare() error {
 		return err
 	}
 	o.blocks = step.NewBlockWatcher(sys, uevent.Kernel, o.children)
-	o.keys = step.NewKeyStore(&fdStore{o.init})
 	o.desk = o.newDesk()
 	return nil
 }
@@ -254,11 +283,15 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 	if o.stateDir != "" {
 		identity = append(identity, o.stateDir)
 	}
+	var svc step.Services = noServices{}
+	if o.services != nil {
+		svc = o.services
+	}
 	deps := &step.Deps{
-		Children: o.children, Services: o.services, Devices: o.blocks, Volumes: volumes{}, Keys: o.keys,
+		Children: o.children, Services: svc, Devices: o.blocks, Volumes: volumes{}, Keys: o.keys,
 		Modules: o.loader, Desk: o.desk, Life: life, Note: o.note,
 		ClockFloor: o.floor, OwnDNS: o.chosen.plan.Unit("dns") != nil,
-		Paths: step.Paths{Config: o.chosen.config, Identity: identity, Run: o.run, Resolv: "/etc/resolv.conf"},
+		Paths: o.paths(identity),
 	}
 	if b, err := json.Marshal(o.chosen.plan); err == nil { // for people and bundles
 		err = renameio.WriteFile(filepath.Join(o.run, "plan.json"), b, 0o600)
@@ -269,10 +302,10 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 	eng, err := engine.New(engine.Config{
 		Plan: o.chosen.plan, Actions: step.Actions(deps),
 		Watchers: []engine.Watcher{o.blocks, &step.LinkWatcher{Resolv: deps.Paths.Resolv}},
-		Log:      o.log, Ledger: ledger, Generation: o.init.Hello().Generation,
+		Log:      o.log, Ledger: ledger, Generation: o.gen,
 		Notices: append(o.chosen.notices, o.notes.take()...), Skip: o.args.skip,
-		Heartbeat: func() { _ = o.init.Heartbeat() }, // a lost connection ends this process by wait
-		Notify:    o.screen.show,
+		Heartbeat: o.pulse,
+		Notify:    o.heard,
 	})
 	if err != nil {
 		return err

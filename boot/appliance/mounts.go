@@ -4,7 +4,7 @@ package appliance
 type Mount struct {
 	Pos     Pos      `yaml:"-"`
 	What    string   `yaml:"what" doc:"luks/…, uuid/…, partlabel/… or another device; a path for type bind; nothing for tmpfs"`
-	Where   string   `yaml:"where" want:"required" doc:"absolute path"`
+	Where   string   `yaml:"where" want:"required" doc:"absolute path; / is a root whose own init gets the machine once all is ready"`
 	Type    string   `yaml:"type" want:"required" doc:"ext4, xfs, tmpfs or bind"`
 	Options []string `yaml:"options" doc:"as in fstab: noatime, ro, size=64M …"`
 	FSCK    string   `yaml:"fsck" doc:"auto (default: repair what is safe before mounting) or never"`

@@ -25,7 +25,10 @@ func (m *Mount) check(c *checks, at string) {
 	case (m.Type == "ext4" || m.Type == "xfs") && m.What == "":
 		c.fail(at, "add what: luks/…, uuid/… or another device", "the mount %s has nothing to mount", m.Where)
 	}
-	for _, reserved := range []string{"/", "/proc", "/sys", "/dev", "/run"} {
+	if m.Where == "/" {
+		m.checkRoot(c, at)
+	}
+	for _, reserved := range []string{"/proc", "/sys", "/dev", "/run"} {
 		if m.Where == reserved {
 			c.fail(at+".where", "choose another, such as /srv/data", "%s belongs to the system itself", m.Where)
 		}
@@ -37,6 +40,19 @@ func (m *Mount) check(c *checks, at string) {
 			c.a.taken[at] = true
 			c.fail(at+".where", "choose another", "%s is taken by the mount in %s", m.Where, o.Pos)
 		}
+	}
+}
+
+// checkRoot: a root is what the machine is handed over to, with an init of its
+// own in it.
+func (m *Mount) checkRoot(c *checks, at string) {
+	if m.Type == "tmpfs" || m.Type == "bind" {
+		c.fail(at+".type", "write ext4 or xfs", "a root holds another system, and no %s does", m.Type)
+	}
+	for i := range c.a.Services {
+		s := &c.a.Services[i]
+		c.fail(fmt.Sprintf("services[%d]", i), "leave it out here, and enable its systemd unit in that root",
+			"service %s: services belong to the init of the root, which %s mounts at /", s.Name, m.Pos)
 	}
 }
 

@@ -126,7 +126,7 @@ func (x *Expansion) Needed(at, s string) (r Resource, ok bool) {
 func (x *Expansion) MountOf(p string) (Resource, bool) {
 	best := ""
 	for _, m := range x.Appliance.Mounts {
-		if (p == m.Where || strings.HasPrefix(p, m.Where+"/")) && len(m.Where) > len(best) {
+		if (p == m.Where || strings.HasPrefix(p, strings.TrimSuffix(m.Where, "/")+"/")) && len(m.Where) > len(best) {
 			best = m.Where
 		}
 	}

@@ -41,7 +41,7 @@ func expandMounts(x *plan.Expansion) {
 				Retry:    plan.Retry{Initial: plan.Duration(2 * time.Second), Max: plan.Duration(30 * time.Second), Factor: 2, Jitter: 0.1},
 			}),
 		}
-		if r, ok := x.MountOf(path.Dir(m.Where)); ok {
+		if r, ok := x.MountOf(path.Dir(m.Where)); ok && m.Where != "/" {
 			u.Needs = append(u.Needs, plan.Need{AnyOf: []plan.Resource{r}})
 		}
 		switch m.Type {

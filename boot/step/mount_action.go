@@ -35,19 +35,22 @@ func (a *mountAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, er
 		return engine.Checked{}, err
 	}
 	state, reason := mount.Compare(list, want, number, root)
+	if state == mount.Different && want.Where == "/" {
+		state, reason = mount.Same, "the root's own init decides: "+reason
+	}
 	return engine.Checked{Answer: engine.Answer(state), Reason: reason, Object: s.Where}, nil
 }
 
 // wanted resolves the device of a mount, and for a bind mount the device and
 // the folder that its source is on.
 func (a *mountAction) wanted(s mountSpec, list []mount.Info) (mount.Spec, mount.Number, string, error) {
-	want := mount.Spec{Where: s.Where, Type: s.Type, Options: s.Options}
+	want := mount.Spec{Where: a.deps.Paths.place(s.Where), Type: s.Type, Options: s.Options}
 	switch s.Type {
 	case "tmpfs":
 		return want, mount.Number{}, "", nil
 	case "bind":
-		want.Device = s.From
-		n, root := below(list, s.From)
+		want.Device = a.deps.Paths.place(s.From)
+		n, root := below(list, want.Device)
 		return want, n, root, nil
 	}
 	dev, err := a.deps.Devices.Device(s.What)
@@ -57,6 +60,17 @@ func (a *mountAction) wanted(s mountSpec, list []mount.Info) (mount.Spec, mount.
 	want.Device = dev
 	n, err := mount.DeviceNumber(dev)
 	return want, n, "/", err
+}
+
+// place is where a path of the appliance file is now: until the hand-over the
+// root is not at / yet. What is /run, /dev, /proc or /sys goes along.
+func (p Paths) place(where string) string {
+	for _, along := range []string{"/run", "/dev", "/proc", "/sys"} {
+		if where == along || strings.HasPrefix(where, along+"/") {
+			return where
+		}
+	}
+	return path.Join(p.Root, where)
 }
 
 // below finds the file system that p lies on, and p's place within it.
@@ -96,13 +110,13 @@ func (a *mountAction) Apply(ctx context.Context, u *plan.Unit, progress func(eng
 		}
 	}
 	progress(engine.Progress{Object: want.Device})
-	if s.FSCK && mount.At(list, s.Where) == nil {
+	if s.FSCK && mount.At(list, want.Where) == nil {
 		if err := a.check(ctx, u, want, progress); err != nil {
 			return err
 		}
 	}
 	fn := "mount"
-	if mount.At(list, s.Where) != nil && s.Type == "bind" {
+	if mount.At(list, want.Where) != nil && s.Type == "bind" {
 		fn = "remount" // what Check called partial
 	}
 	if u.Uninterruptible { // for the check of the file system; this is not

@@ -34,6 +34,7 @@ func All() []Step {
 		keyStep(),
 		luksStep(),
 		mountStep(),
+		rootStep(),
 		serviceStep(),
 		sysctlStep(),
 	}
@@ -97,6 +98,9 @@ type Paths struct {
 	Identity []string // folders that are searched before it for certificates and keys
 	Run      string   // /run/initd
 	Resolv   string   // /etc/resolv.conf
+	// Root is where the root to which the machine is handed over is mounted;
+	// empty without one, and in that root.
+	Root string
 }
 
 // Modules loads kernel modules by name or alias; those built in or unknown to

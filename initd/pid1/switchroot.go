@@ -66,6 +66,7 @@ func (m *machine) switchRoot(q *wire.SwitchRoot) {
 	m.note("hand-over: execute " + q.Init + " of the new root: " + err.Error())
 	_ = m.groups.kill(groupOrchestrator) // the one that lives without init: the next one has it
 	m.boss.paths = newPaths(wire.AdoptPath)
+	m.reap() // what ended while it was waited for something else
 }
 
 // reopenStandard puts the new /dev/console where the old root's was, which is

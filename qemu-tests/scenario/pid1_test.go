@@ -105,7 +105,8 @@ func TestTheWatchdogResetsAFailureThatNobodySees(t *testing.T) {
 }
 
 // The machine is handed over to the init of another root. The first try fails, since that root lacks a folder: everything
-// is where it was, and the next orchestrator hears why. The second one succeeds: nothing is left of the old root, its
+// is where it was, and the next orchestrator hears why. The second one reaches a root that has no such init: init goes on
+// there, with an orchestrator that hears why. The third one succeeds: nothing is left of the old root, its
 // secrets are overwritten (a process that has them open reads zeros), another file system below it is untouched, an
 // orchestrator lives on without a socket, and the watchdog does not bite.
 func TestInitSwitchesRoot(t *testing.T) {
@@ -117,7 +118,11 @@ func TestInitSwitchesRoot(t *testing.T) {
 	if note.Field("secret") != "true" || note.Field("stat") != "init" {
 		t.Errorf("after the failed hand-over not everything is where it was: %s", note)
 	}
-	m.WaitEvent("the orchestrator lives on, without a socket", vm.Is("adopted", "argv", "@initd boot --adopt", "socket", "false"), vm.Guard)
+	inside := m.WaitEventAfter(note, "init says what the second root lacks", vm.Is("note"), vm.Guard)
+	if text := inside.Field("text"); !strings.Contains(text, "execute /sbin/none of the new root: no such file or directory") {
+		t.Errorf("init says %q", text)
+	}
+	m.WaitEventAfter(inside, "the orchestrator lives on, without a socket", vm.Is("adopted", "argv", "@initd boot --adopt", "socket", "false"), vm.Guard)
 	init := m.WaitEvent("the new init runs", vm.Is("newinit"), vm.Guard)
 	for member, want := range map[string]string{
 		"pid": "1", "argv": "/sbin/init", "root": "dev proc run sbin sys",

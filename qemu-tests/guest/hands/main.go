@@ -50,6 +50,9 @@ func main() {
 	if err := os.WriteFile("/run/hands.ready", nil, 0o644); err != nil {
 		fmt.Fprintln(os.Stderr, "hands:", err)
 	}
+	if err := port.Emit("hands-ready", nil); err != nil {
+		fmt.Fprintln(os.Stderr, "hands:", err)
+	}
 	for {
 		var c command
 		if err := port.Receive(&c); err != nil {
@@ -133,6 +136,12 @@ func do(c command) (map[string]any, error) {
 		return map[string]any{"pid": pid}, unix.Kill(pid, unix.SIGSEGV)
 	case "prowl":
 		return prowl(strings.Split(c.From, ","))
+	case "kill": // From is a pid
+		pid, err := strconv.Atoi(c.From)
+		if err != nil {
+			return nil, err
+		}
+		return nil, unix.Kill(pid, unix.SIGKILL)
 	case "search":
 		return search(strings.Split(c.From, ","))
 	case "write":

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,23 +28,31 @@ const (
 	secretText = "-----BEGIN A KEY THAT NOBODY MAY FIND-----"
 )
 
-// switchroot: the first hand-over fails, for its root lacks a folder, and everything is where it was. The second one, by
-// the next orchestrator, succeeds: this program is the new root's init too, and the orchestrator that lives on.
+// switchroot: the first hand-over fails, for its root lacks a folder, and everything is where it was. The second one
+// reaches its root, which has no such init: init goes on there. The third one, from there, succeeds: this program is the
+// new root's init too, and the orchestrator that lives on.
 func (s *story) switchroot() error {
-	if s.init.Hello().Generation == 1 {
+	gen := s.init.Hello().Generation
+	if gen == 1 {
 		if err := s.init.Watchdog(s.ctx, "/dev/watchdog", dogTimeout); err != nil {
 			return err
 		}
 		if err := s.makeRoots(); err != nil {
 			return err
 		}
-		return s.handOver("/bad")
+		return s.handOver("/bad", "/sbin/init")
 	}
 	for ev := range s.init.Events() {
 		if ev.Kind == wire.EventNote {
 			s.tell("note", map[string]any{"text": ev.Text, "stat": read("/proc/1/comm"), "secret": read(plantedKey) == secretText})
 			break
 		}
+	}
+	if gen == 3 {
+		if err := makeRoot(newRoot, ""); err != nil {
+			return err
+		}
+		return s.handOver(newRoot, "/sbin/init")
 	}
 	keeper := exec.Command(self, "keep")
 	keeper.Stderr = os.Stderr
@@ -53,16 +62,16 @@ func (s *story) switchroot() error {
 	for read(keeperPID) != fmt.Sprint(keeper.Process.Pid) {
 		time.Sleep(20 * time.Millisecond) // a fixture: until it has its files open
 	}
-	return s.handOver(newRoot)
+	return s.handOver(newRoot, "/sbin/none")
 }
 
 const dogTimeout = 4 * time.Second
 
 // handOver asks for it and exits.
-func (s *story) handOver(root string) error {
+func (s *story) handOver(root, init string) error {
 	s.tell("asking", map[string]any{"root": root})
 	_ = s.port.Drain()
-	if err := s.init.SwitchRoot(s.ctx, wire.SwitchRoot{Root: root, Init: "/sbin/init", Adopt: true}); err != nil {
+	if err := s.init.SwitchRoot(s.ctx, wire.SwitchRoot{Root: root, Init: init, Adopt: true}); err != nil {
 		return err
 	}
 	os.Exit(0)
@@ -71,22 +80,15 @@ func (s *story) handOver(root string) error {
 
 // makeRoots makes a root that lacks /sys, a good one, and what is to be gone or to stay.
 func (s *story) makeRoots() error {
-	program, err := os.ReadFile(self)
+	program, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		return err
 	}
-	for _, m := range []string{"/bad", newRoot, otherMount} {
-		if err := os.MkdirAll(m, 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount("tmpfs", m, "tmpfs", 0, "mode=0755"); err != nil {
-			return os.NewSyscallError("mount", err)
-		}
+	if err := errors.Join(makeRoot("/bad", "/sys"), makeRoot(newRoot, ""), tmpfs(otherMount)); err != nil {
+		return err
 	}
 	for path, content := range map[string][]byte{
-		"/bad/dev/x": nil, "/bad/proc/x": nil, otherMount + "/stays": []byte("stays"),
-		newRoot + "/dev/x": nil, newRoot + "/proc/x": nil, newRoot + "/sys/x": nil, newRoot + "/run/x": nil,
-		newRoot + "/sbin/init": program, wire.AdoptPath: program,
+		otherMount + "/stays": []byte("stays"), wire.AdoptPath: program,
 		plantedKey: []byte(secretText), privateKey: []byte(secretText),
 	} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -101,6 +103,33 @@ func (s *story) makeRoots() error {
 		}
 	}
 	return nil
+}
+
+// makeRoot makes a root with this program as its init, without one of its folders.
+func makeRoot(root, without string) error {
+	if err := tmpfs(root); err != nil {
+		return err
+	}
+	for _, dir := range []string{"/dev", "/proc", "/sys", "/run", "/sbin"} {
+		if dir == without {
+			continue
+		}
+		if err := os.Mkdir(root+dir, 0o755); err != nil {
+			return err
+		}
+	}
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(root+"/sbin/init", program, 0o755)
+}
+
+func tmpfs(where string) error {
+	if err := os.MkdirAll(where, 0o755); err != nil {
+		return err
+	}
+	return os.NewSyscallError("mount", unix.Mount("tmpfs", where, "tmpfs", 0, "mode=0755"))
 }
 
 // keep is a process of the old root that nobody ends: it sees what became of the files that it has open.
