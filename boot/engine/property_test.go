@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -37,6 +38,7 @@ type turn struct {
 }
 
 const storyEnd = 10 * time.Minute // of the world's turns
+const clockStep = "clock"         // among the orders: somebody sets the clock
 
 func drawStory(rt *rapid.T, cures bool) story {
 	st := story{cures: cures}
@@ -50,6 +52,9 @@ func drawStory(rt *rapid.T, cures bool) story {
 			took:   rapid.SampledFrom([]time.Duration{0, 0, time.Second, 20 * time.Second}).Draw(rt, "took"),
 			checks: rapid.SampledFrom([]time.Duration{0, 0, 300 * time.Millisecond, 5 * time.Second}).Draw(rt, "checks"),
 			fails:  rapid.SampledFrom([]int{0, 0, 0, 1, 3}).Draw(rt, "fails"),
+		}
+		if rapid.IntRange(0, 3).Draw(rt, "clock") == 0 {
+			s.err = ofTheClock{errors.New("expired by this clock")}
 		}
 		if !cures {
 			switch rapid.IntRange(0, 12).Draw(rt, "trouble") {
@@ -129,7 +134,7 @@ func drawWorld(rt *rapid.T, worlds int, name func(int) plan.Resource, allBack, o
 			list = append(list, turn{
 				at:    time.Duration(rapid.Int64Range(0, int64(storyEnd/time.Millisecond)).Draw(rt, "at")) * time.Millisecond,
 				what:  plan.Resource(fmt.Sprintf("u/%d", rapid.IntRange(0, 9).Draw(rt, "whose"))),
-				order: rapid.SampledFrom([]string{"skip", "retry", "stop", "unstuck", "lose"}).Draw(rt, "what order"),
+				order: rapid.SampledFrom([]string{"skip", "retry", "stop", "unstuck", "lose", clockStep}).Draw(rt, "what order"),
 			})
 			continue
 		}
@@ -233,7 +238,12 @@ func play(g *rig, st story, honest bool) {
 	for _, w := range st.world {
 		time.Sleep(w.at - at)
 		at = w.at
-		if w.order != "" {
+		switch w.order {
+		case "":
+		case clockStep:
+			_ = g.e.Record(report.Anchor(time.Now()))
+			continue
+		default:
 			_ = g.e.order(string(w.what), w.order) // some are for units that are not there
 			continue
 		}
