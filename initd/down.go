@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ type down struct {
 func (d *down) StopServices(ctx context.Context) []string { return d.stop(ctx) }
 
 func (d *down) Do(ctx context.Context, j shutdown.Job) error {
-	_, err := d.children.Run(ctx, step.Call{Func: "teardown", Unit: j.Op + " " + j.Path, Params: j, Grace: 200 * time.Millisecond})
+	_, err := d.children.Run(ctx, step.Call{Func: "teardown", Unit: strings.TrimSpace(j.Op + " " + j.Path), Params: j, Grace: 200 * time.Millisecond})
 	return err
 }
 
