@@ -238,13 +238,12 @@ func play(g *rig, st story, honest bool) {
 	for _, w := range st.world {
 		time.Sleep(w.at - at)
 		at = w.at
-		switch w.order {
-		case "":
-		case clockStep:
+		if w.order == clockStep {
 			_ = g.e.Record(report.Anchor(time.Now()))
-			continue
-		default:
+		} else if w.order != "" {
 			_ = g.e.order(string(w.what), w.order) // some are for units that are not there
+		}
+		if w.order != "" {
 			continue
 		}
 		if w.resync {

@@ -20,6 +20,8 @@ func itemError(item *kmipgo.ResponseBatchItem) *Error {
 	}
 	e := &Error{Code: CodeRefused, Cause: errors.New("the server refused: " + reasonName(item.ResultReason) + serverText(item.ResultMessage))}
 	switch item.ResultReason {
+	default:
+		e.Hint = "its log says why"
 	case kmipgo.ResultReasonItemNotFound:
 		e.Code, e.Hint = CodeNotFound, "register the key on the server, or correct its name"
 	case kmipgo.ResultReasonPermissionDenied, kmipgo.ResultReasonAuthenticationNotSuccessful, kmipgo.ResultReasonAttestationRequired,
@@ -33,7 +35,7 @@ func itemError(item *kmipgo.ResponseBatchItem) *Error {
 		kmipgo.ResultReasonEncodingOptionError:
 		e.Code, e.Hint = CodeFormat, "register the key as Raw, Opaque or TransparentSymmetricKey"
 	case kmipgo.ResultReasonGeneralFailure, kmipgo.ResultReasonCryptographicFailure, kmipgo.ResultReasonResponseTooLarge:
-		e.Retryable = true
+		e.Retryable, e.Hint = true, "its log says why"
 	}
 	return e
 }
