@@ -165,6 +165,7 @@ func (o *orchestrator) menu(ctx context.Context, m *menuOrders) error {
 		return err
 	}
 	defer board.Close()
+	m.board = board
 	o.people.menu.Store(true)
 	o.screen.question(failure.Question)
 	defer o.screen.question("")
@@ -180,6 +181,7 @@ func (o *orchestrator) menu(ctx context.Context, m *menuOrders) error {
 type menuOrders struct {
 	*orchestrator
 	release func() // gives the keyboard to the questions
+	board   *console.Board
 }
 
 func (m *menuOrders) Report() (*report.Report, error)   { return m.report() }

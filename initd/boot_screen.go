@@ -21,6 +21,7 @@ type screen struct {
 	lines *report.Console // guarded by mu
 	live  string          // guarded by mu; the last live line
 	asks  string          // guarded by mu; the question that stands: no live lines
+	aside bool            // guarded by mu; somebody works at the console: no live lines, no question
 
 	failing func(bool) // hears whether the boot needs people; may be nil
 }
@@ -102,7 +103,7 @@ func (s *screen) waits(ctx context.Context) {
 		}
 		s.mu.Lock()
 		line, ok := s.lines.Live(report.Boottime())
-		fresh := ok && line != s.live && s.asks == ""
+		fresh := ok && line != s.live && s.asks == "" && !s.aside
 		s.live = line
 		s.mu.Unlock()
 		if fresh {
@@ -122,6 +123,21 @@ func (s *screen) question(text string) {
 	s.mu.Unlock()
 	if s.console != nil {
 		s.console.Foot(text)
+	}
+}
+
+// stepAside leaves the console to somebody who works there; lines go on. The
+// question that stands is shown again afterwards.
+func (s *screen) stepAside(aside bool) {
+	s.mu.Lock()
+	s.aside = aside
+	foot := s.asks
+	s.mu.Unlock()
+	if aside {
+		foot = ""
+	}
+	if s.console != nil {
+		s.console.Foot(foot)
 	}
 }
 

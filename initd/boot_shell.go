@@ -50,14 +50,13 @@ func (m *menuOrders) Shell(ctx context.Context, at string) (string, error) {
 		return "", fmt.Errorf("open a shell: %w", err)
 	}
 	defer tty.Close()
-	m.screen.question("") // the line is the shell's
-	defer m.screen.question("")
+	m.screen.stepAside(true)
 	stop := m.keepTyping()
-	defer stop()
 	err = runShell(tty, shellPath)
+	stop()
+	m.screen.stepAside(false)
 	m.note("the shell at " + at + " was left")
-	atConsoles(console.Hush)
-	return "", err
+	return "", errors.Join(err, m.board.Renew())
 }
 
 // keepTyping lets init know that somebody is there, for as long as a shell is

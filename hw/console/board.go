@@ -11,6 +11,7 @@ import (
 // Board is all consoles with their keyboards: what is shown is shown on each, and a key counts wherever it is pressed.
 // It is for one goroutine at a time.
 type Board struct {
+	consoles  []*os.File
 	terminals []*terminal
 	at        string
 }
@@ -19,11 +20,18 @@ type Board struct {
 const Enter = '\r'
 
 // NewBoard takes the keyboards of consoles, as Ask does; Close gives them back. ErrNoConsole if there is none. The files
-// are used to find the devices; they are neither read nor closed.
+// are used to find the devices; they are neither read nor closed, and stay open as long as the Board.
 func NewBoard(consoles []*os.File) (*Board, error) {
-	b := &Board{}
+	b := &Board{consoles: consoles}
+	return b, b.Renew()
+}
+
+// Renew takes the keyboards anew. A console hangs up on all that have it open when a session ends that had it as its
+// controlling terminal (disassociate_ctty in drivers/tty/tty_jobctrl.c).
+func (b *Board) Renew() error {
+	b.Close()
 	var reasons []string
-	for _, f := range consoles {
+	for _, f := range b.consoles {
 		t, err := openTerminal(f)
 		if err != nil {
 			reasons = append(reasons, err.Error())
@@ -32,9 +40,9 @@ func NewBoard(consoles []*os.File) (*Board, error) {
 		b.terminals = append(b.terminals, t)
 	}
 	if len(b.terminals) == 0 {
-		return nil, fmt.Errorf("listen at the consoles: %w: %s", ErrNoConsole, strings.Join(reasons, "; "))
+		return fmt.Errorf("listen at the consoles: %w: %s", ErrNoConsole, strings.Join(reasons, "; "))
 	}
-	return b, nil
+	return nil
 }
 
 // Close restores the terminals.
