@@ -27,7 +27,16 @@ func Resume(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return failed("make the node of", name, makeNode(filepath.Join(root, "dev"), name, info.Dev.Minor()))
+	return MakeNode(info)
+}
+
+// MakeNode makes /dev/mapper/NAME of a live device where it is missing, as it is when whoever called Resume was killed before
+// the end of that. Where udev runs the node is udev's, and this does nothing.
+func MakeNode(info Info) error {
+	if (udev{root}).manages() {
+		return nil
+	}
+	return failed("make the node of", info.Name, makeNode(filepath.Join(root, "dev"), info.Name, info.Dev.Minor()))
 }
 
 // Remove takes a device and its table down, and its node. ErrBusy while somebody has it open: whether to try again is

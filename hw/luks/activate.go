@@ -115,7 +115,8 @@ type Checked struct {
 }
 
 // Check tells whether /dev/mapper/NAME exists and is the volume with this UUID. For an empty uuid every LUKS volume
-// answers, and the plain mapping of an ephemeral key.
+// answers, and the plain mapping of an ephemeral key. A mapping that is the Same gets its node if that is missing: an
+// Activate that was killed right after the kernel had let the mapping go live could not make it.
 func Check(name, uuid string) (Checked, error) {
 	return check(name, func(other string) bool {
 		if uuid == "" {
@@ -137,7 +138,11 @@ func check(name string, ours func(uuid string) bool) (Checked, error) {
 	if err != nil {
 		return Checked{}, err
 	}
-	return compare(info, table, ours), nil
+	c := compare(info, table, ours)
+	if c.Answer == Same {
+		return c, dm.MakeNode(info)
+	}
+	return c, nil
 }
 
 func compare(info dm.Info, table []dm.Target, ours func(uuid string) bool) Checked {
