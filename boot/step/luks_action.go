@@ -34,7 +34,11 @@ func (a *luksAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, err
 		uuid = ""
 	}
 	c, err := luks.Check(s.Name, uuid)
-	return engine.Checked{Answer: engine.Answer(c.Answer), Reason: c.Reason, Object: "/dev/mapper/" + s.Name}, err
+	object := "/dev/mapper/" + s.Name
+	if dev, err := a.deps.Devices.Device(s.Device); err == nil {
+		object = dev // as Apply says, so that a volume's object does not depend on who opened it
+	}
+	return engine.Checked{Answer: engine.Answer(c.Answer), Reason: c.Reason, Object: object}, err
 }
 
 // Apply opens one volume; ApplyBatch does the same for many.
