@@ -245,3 +245,34 @@ func FuzzIdentity(f *testing.F) {
 		}
 	})
 }
+
+// A process of root's whose name begins with '@' serves storage: it is left to init.
+func TestEveryoneLeavesStorageDaemonsAlone(t *testing.T) {
+	root := t.TempDir()
+	for pid, name := range map[string]string{"7": "@mdmon\x00md0\x00", "8": "mdmon\x00@md0\x00", "9": ""} {
+		dir := filepath.Join(root, "proc", pid)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		stat := pid + " (mdmon) S" + strings.Repeat(" 1", 30) + "\n"
+		for file, text := range map[string]string{"cmdline": name, "stat": stat} {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink("/sbin/mdmon", filepath.Join(dir, "exe")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []int{8, 9}
+	if os.Getuid() != 0 {
+		want = []int{7, 8, 9} // anybody may call himself so
+	}
+	var got []int
+	for _, u := range Everyone(root) {
+		got = append(got, u.PID)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("processes to end (-want +got):\n%s", diff)
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // User is a process that keeps a mount busy.
@@ -38,15 +40,29 @@ func Users(root string, points []string) []User {
 // mapsPatience bounds the reading of all processes' mappings together.
 const mapsPatience = 2 * time.Second
 
-// Everyone lists all processes of user space.
+// Everyone lists all processes of user space but storage daemons: what they
+// serve has to go first, and then init ends them.
 func Everyone(root string) []User {
 	return users(root, func(pid int) string {
 		// A kernel thread has no program.
-		if _, err := os.Readlink(path.Join(root, "proc", strconv.Itoa(pid), "exe")); err != nil {
+		dir := path.Join(root, "proc", strconv.Itoa(pid))
+		if _, err := os.Readlink(path.Join(dir, "exe")); err != nil || storageDaemon(dir) {
 			return ""
 		}
 		return "running"
 	})
+}
+
+// storageDaemon tells whether a process asks to be left alone until the very
+// end: it is root's, and its name begins with '@'
+// (https://systemd.io/ROOT_STORAGE_DAEMONS).
+func storageDaemon(dir string) bool {
+	name, err := os.ReadFile(path.Join(dir, "cmdline"))
+	if err != nil || !strings.HasPrefix(string(name), "@") {
+		return false
+	}
+	var st unix.Stat_t
+	return unix.Stat(dir, &st) == nil && st.Uid == 0
 }
 
 func users(root string, how func(pid int) string) []User {
