@@ -47,6 +47,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "hands:", err)
 		os.Exit(1)
 	}
+	// A test may count how often this service has been started.
+	if err := port.Emit("hands", map[string]any{"do": "start", "pid": os.Getpid()}); err != nil {
+		fmt.Fprintln(os.Stderr, "hands:", err)
+	}
 	if err := os.WriteFile("/run/hands.ready", nil, 0o644); err != nil {
 		fmt.Fprintln(os.Stderr, "hands:", err)
 	}

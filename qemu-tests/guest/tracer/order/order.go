@@ -1,0 +1,97 @@
+// Package order is what a test asks of the tracer in its machine: a file in the image, and the events that answer it.
+//
+// It owns their shapes. It never decides where to kill.
+package order
+
+import "fmt"
+
+// Path of the file in the guest, and Program, where the image carries the shipped initd: the tracer stands in its place.
+const (
+	Path    = "/etc/tracer.json"
+	Program = "/usr/lib/initd/shipped"
+)
+
+// Class is a kind of system call at which the tracer looks.
+type Class string
+
+// The classes. N is counted over all threads and processes of one orchestrator.
+const (
+	Mount   Class = "mount"   // mount, move_mount
+	Umount  Class = "umount"  // umount2
+	Ioctl   Class = "ioctl"   // all but a terminal's
+	Key     Class = "key"     // add_key, keyctl
+	Module  Class = "module"  // init_module, finit_module
+	Connect Class = "connect" // connect
+	Rename  Class = "rename"  // rename, renameat, renameat2
+	Ledger  Class = "ledger"  // write to /run/initd/ledger
+	Fsync   Class = "fsync"   // fsync, fdatasync
+	Init    Class = "init"    // sendmsg to init, but for heartbeats
+)
+
+// Classes lists all of them.
+func Classes() []Class {
+	return []Class{Mount, Umount, Ioctl, Key, Module, Connect, Rename, Ledger, Fsync, Init}
+}
+
+// Victim is who is killed.
+type Victim string
+
+const (
+	// All are the orchestrator and the process that makes the call; what else the orchestrator had started is init's to end.
+	All Victim = "all"
+	// Caller is the process that makes the call.
+	Caller Victim = "caller"
+)
+
+// Kill is one kill: at the Nth call of a class in one life of the orchestrator.
+type Kill struct {
+	Generation int    `json:"generation"` // of the orchestrator, 1 and up
+	Class      Class  `json:"class"`
+	Match      string `json:"match,omitempty"` // count only calls with this in "OF: WHAT" of their point
+	N          int    `json:"n"`               // 1 and up
+	After      bool   `json:"after"`           // its return; else before it begins
+	Victim     Victim `json:"victim"`
+}
+
+// String says it as the test's output does.
+func (k Kill) String() string {
+	when, of := "before", ""
+	if k.After {
+		when = "after"
+	}
+	if k.Match != "" {
+		of = fmt.Sprintf(" of %q", k.Match)
+	}
+	return fmt.Sprintf("generation %d: kill %s %s %s %d%s", k.Generation, k.Victim, when, k.Class, k.N, of)
+}
+
+// Order is the file.
+type Order struct {
+	Kills []Kill `json:"kills"`
+}
+
+// Names of the events.
+const (
+	PointEvent  = "point"  // a call that could be killed at, with the members of Point
+	KilledEvent = "killed" // a Kill took place, with the members of Killed
+	FailedEvent = "tracer" // the tracer itself failed, with "error"
+)
+
+// Point is a call.
+type Point struct {
+	Generation int    `json:"generation"`
+	Class      Class  `json:"class"`
+	N          int    `json:"n"`
+	PID        int    `json:"pid"`
+	Of         string `json:"of"`   // "boot", or "child NAME"
+	What       string `json:"what"` // its arguments, as far as they are no secret
+}
+
+// Killed is a Kill that took place.
+type Killed struct {
+	Kill
+	PID    int    `json:"pid"` // of the caller
+	Of     string `json:"of"`
+	What   string `json:"what"`
+	Result int64  `json:"result"` // what the call had returned, if it had; -errno
+}
