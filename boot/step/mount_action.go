@@ -1,6 +1,7 @@
 package step
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -38,7 +39,7 @@ func (a *mountAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, er
 	if state == mount.Different && want.Where == "/" {
 		state, reason = mount.Same, "the root's own init decides: "+reason
 	}
-	return engine.Checked{Answer: engine.Answer(state), Reason: reason, Object: s.Where}, nil
+	return engine.Checked{Answer: engine.Answer(state), Reason: reason, Object: cmp.Or(want.Device, s.Where)}, nil
 }
 
 // wanted resolves the device of a mount, and for a bind mount the device and
