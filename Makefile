@@ -66,7 +66,7 @@ test-unit: packages kernel ## the tests that need no machine: seconds
 
 .PHONY: test-vm
 test-vm: packages kernel debian-root ## the harness's own test and all scenarios, in QEMU
-	@qemu-tests/run.sh -skip '^TestDemo$$' $(VM_PACKAGES)
+	@qemu-tests/run.sh -skip '^(TestDemo$$|TestSoak)' $(VM_PACKAGES)
 
 .PHONY: scenario
 scenario: packages kernel debian-root ## run the scenarios whose names match NAME=regexp, with their story
@@ -81,9 +81,10 @@ fuzz-sample: packages
 	@bootstrap/fuzz.sh $(FUZZ_SAMPLE)
 
 .PHONY: soak
-soak: packages kernel debian-root ## repeat the unit tests, shuffled, and the scenarios SOAK=20 times
+soak: packages kernel debian-root ## kill at every point; repeat the unit tests, shuffled, and the scenarios SOAK=20 times
+	@qemu-tests/run.sh -run '^TestSoak' -timeout 24h ./qemu-tests/fault
 	@go test -count $(SOAK) -shuffle on $(UNIT_PACKAGES)
-	@qemu-tests/run.sh -count $(SOAK) -failfast -timeout 24h $(VM_PACKAGES)
+	@qemu-tests/run.sh -skip '^TestSoak' -count $(SOAK) -failfast -timeout 24h $(VM_PACKAGES)
 
 .PHONY: bench
 bench: build packages kernel ## measure, side by side with what users would pick instead

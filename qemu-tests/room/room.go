@@ -8,6 +8,7 @@ package room
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +41,9 @@ type Room struct {
 	Store   *vm.VM   // set by NewStore
 	PeerVM  *vm.VM   // set by StartPeer
 	Secrets []string // every key of the run, in hex
+
+	image, imageOf string // the last that was made, and of which appliance
+	stores         int
 }
 
 // The addresses of the room. kmsA and kmsB live on the peer.
@@ -161,11 +165,19 @@ func (s *Room) StartPeer() *vm.VM {
 	return s.PeerVM
 }
 
-// NewStore makes the store, not yet started.
+// NewStore makes the store, not yet started. A second one has the same image,
+// and an identity as it is to be then.
 func (s *Room) NewStore(disks ...*vm.Disk) *vm.VM {
 	s.T.Helper()
-	s.Store = vm.New(s.T, append([]vm.Option{vm.Name("store" + s.name), vm.Memory(1024)}, s.Options...)...).
-		Initramfs(s.Image(), s.Overlay()).Disk(disks...).Wire(s.Wire, StoreMAC).
+	if s.image == "" || s.imageOf != s.Appliance {
+		s.image, s.imageOf = s.Image(), s.Appliance
+	}
+	name := "store" + s.name
+	if s.stores++; s.stores > 1 {
+		name = fmt.Sprintf("%s-%d", name, s.stores)
+	}
+	s.Store = vm.New(s.T, append([]vm.Option{vm.Name(name), vm.Memory(1024)}, s.Options...)...).
+		Initramfs(s.image, s.Overlay()).Disk(disks...).Wire(s.Wire, StoreMAC).
 		Append("initd.events=/dev/ttyS1", "init_on_free=1")
 	return s.Store
 }

@@ -58,7 +58,7 @@ func TestWhatWasSetUpByHandGoesDownToo(t *testing.T) {
 
 	store.CtrlAltDel()
 	store.Exited(vm.Guard)
-	nothingLeft(t, store)
+	room.NothingLeft(t, store)
 	at := map[string]int{}
 	named := ""
 	for i, e := range store.Events() {

@@ -81,7 +81,7 @@ services:
 	}
 	store.CtrlAltDel()
 	store.Exited(vm.Guard)
-	nothingLeft(t, store)
+	room.NothingLeft(t, store)
 }
 
 // kernelIsQuiet tells that only emergencies go to the consoles.

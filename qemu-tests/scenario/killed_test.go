@@ -104,5 +104,5 @@ func TestTheOrchestratorIsKilled(t *testing.T) {
 	}
 	m.CtrlAltDel()
 	m.Exited(vm.Guard)
-	nothingLeft(t, m)
+	room.NothingLeft(t, m)
 }

@@ -76,7 +76,7 @@ services:
 	savesABundle(t, store)
 	store.CtrlAltDel()
 	store.Exited(vm.Guard)
-	nothingLeft(t, store)
+	room.NothingLeft(t, store)
 }
 
 // savesABundle makes a support bundle and looks at what is said to be in it.

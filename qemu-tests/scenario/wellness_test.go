@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	breport "initd/boot/report"
 	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
@@ -111,7 +110,7 @@ func bootTwice(t *testing.T, s *room.Room) {
 	if end.Reason != "guest-reset" {
 		t.Errorf("ctrl-alt-del ended in %s, want a reboot", end)
 	}
-	nothingLeft(t, store)
+	room.NothingLeft(t, store)
 
 	second := store.Again().Start()
 	second.WaitEvent("ready", vm.Is("ready"), vm.Guard)
@@ -122,31 +121,7 @@ func bootTwice(t *testing.T, s *room.Room) {
 	}
 	second.CtrlAltDel()
 	second.Exited(vm.Guard)
-	nothingLeft(t, second)
-}
-
-// nothingLeft checks that the way down said so.
-func nothingLeft(t *testing.T, m *vm.VM) {
-	t.Helper()
-	last := ""
-	for _, e := range m.Events() {
-		if e.Name != "shutdown" {
-			continue
-		}
-		var x breport.Event
-		if err := e.Decode(&x); err != nil {
-			t.Fatal(err)
-		}
-		if x.Step != nil && x.Step.Phase == "end" {
-			last = x.Step.Reason
-		}
-		if x.Step != nil && x.Step.Action == "left" {
-			t.Errorf("left behind: %s: %s", x.Step.Object, x.Step.Reason)
-		}
-	}
-	if last == "" {
-		t.Error("the way down did not come to its end")
-	}
+	room.NothingLeft(t, second)
 }
 
 func replace(text string, pairs ...string) string {
