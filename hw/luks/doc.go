@@ -9,13 +9,14 @@
 // Opening takes two processes, each a short-lived child of whoever wants volumes opened:
 //
 //   - open is privileged and parses nothing. OpenBatch is its body: an anonymous session keyring, a derive process that
-//     inherits it, then Activate for each result.
+//     inherits it, threads that are linked to it, and a mapping for each result as it comes.
 //   - derive parses hostile bytes and holds secrets. Its body is secret.ProtectProcess, Confine (no capabilities, no new
 //     system calls beyond reading, computing and add_key), Derive. Volume keys leave it as logon keys in the session
 //     keyring it shares with open, described by a nonce; results name the description.
 //
 // The dm-crypt target finds the key by that description, the key is unlinked, and the keyring ends with open. A derive
-// that crashes on one volume costs that volume alone: the batch is tried again one by one.
+// that crashes on one volume costs that volume alone: what it had not answered is tried again one by one. One that a volume
+// gives endless work goes on with the others, and is ended by the deadline.
 //
 // Unlocking does not go through luks.go, which gives its volume key to nobody (only into a table, in hex), opens its
 // files by path, knows no second header and neither cbc nor errors of single slots; it serves the tests as a second
