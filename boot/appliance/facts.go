@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -18,12 +19,12 @@ func FactNames() []string {
 	}
 }
 
-var factPattern = regexp.MustCompile(`\$\{([^}]*)\}`)
-var bareFact = regexp.MustCompile(`(^|[^$])\{\s*((machine|unit|drive)\.[a-z-]*)\s*\}`)
+var factPattern = lazily(`\$\{([^}]*)\}`)
+var bareFact = lazily(`(^|[^$])\{\s*((machine|unit|drive)\.[a-z-]*)\s*\}`)
 
 // Expand replaces each ${fact} by value(fact); facts for which ok is false stay.
 func Expand(s string, value func(fact string) (string, bool)) string {
-	return factPattern.ReplaceAllStringFunc(s, func(m string) string {
+	return factPattern().ReplaceAllStringFunc(s, func(m string) string {
 		if v, ok := value(m[2 : len(m)-1]); ok {
 			return v
 		}
@@ -32,7 +33,7 @@ func Expand(s string, value func(fact string) (string, bool)) string {
 }
 
 func (d *decoder) checkFacts(n *yaml.Node, path, s string) {
-	for _, m := range factPattern.FindAllStringSubmatch(s, -1) {
+	for _, m := range factPattern().FindAllStringSubmatch(s, -1) {
 		known := false
 		for _, f := range FactNames() {
 			known = known || f == m[1]
@@ -45,7 +46,7 @@ func (d *decoder) checkFacts(n *yaml.Node, path, s string) {
 			d.fail(n, path, hint, "%s: unknown fact ${%s}", name(path), m[1])
 		}
 	}
-	if m := bareFact.FindStringSubmatch(s); m != nil {
+	if m := bareFact().FindStringSubmatch(s); m != nil {
 		d.fail(n, path, fmt.Sprintf("write ${%s}", m[2]), "%s: {%s} is not a fact", name(path), m[2])
 	}
 }
@@ -61,4 +62,9 @@ func (d *decoder) bareFactHint(n *yaml.Node) string {
 		}
 	}
 	return ""
+}
+
+// lazily compiles a pattern at its first use: every child is this program, and would pay for all of them at its start.
+func lazily(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
 }

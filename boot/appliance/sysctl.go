@@ -1,14 +1,13 @@
 package appliance
 
 import (
-	"regexp"
 	"slices"
 )
 
 // Sysctl maps kernel parameters to their values: vm.swappiness: "10".
 type Sysctl map[string]string
 
-var sysctlKey = regexp.MustCompile(`^[a-z][a-z0-9_]*([./][A-Za-z0-9_.:-]+)+$`)
+var sysctlKey = lazily(`^[a-z][a-z0-9_]*([./][A-Za-z0-9_.:-]+)+$`)
 
 // Keys returns the parameters in order.
 func (s Sysctl) Keys() []string {
@@ -22,7 +21,7 @@ func (s Sysctl) Keys() []string {
 
 func (s *Sysctl) check(c *checks, at string) {
 	for _, k := range s.Keys() {
-		if !sysctlKey.MatchString(k) {
+		if !sysctlKey().MatchString(k) {
 			c.fail(at+"."+k, "write it as sysctl(8) does, such as vm.swappiness", "%q is no name of a kernel parameter", k)
 		}
 	}

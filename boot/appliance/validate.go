@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"path"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,10 +67,10 @@ func (c *checks) walk(v reflect.Value, at string) {
 	}
 }
 
-var unitName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$`)
+var unitName = lazily(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,62}$`)
 
 func (c *checks) name(at, s string) {
-	if s != "" && !unitName.MatchString(s) {
+	if s != "" && !unitName().MatchString(s) {
 		c.fail(at, "use letters, digits, dot, underscore, plus and dash; at most 63", "%q cannot be a name", s)
 	}
 }
@@ -113,16 +112,16 @@ func (c *checks) hostPort(at, s string) {
 	c.host(at, host)
 }
 
-var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$`)
-var allNumeric = regexp.MustCompile(`^[0-9.]+$`)
+var hostName = lazily(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$`)
+var allNumeric = lazily(`^[0-9.]+$`)
 
 func (c *checks) host(at, s string) {
 	if _, err := netip.ParseAddr(s); err == nil || s == "" {
 		return
 	}
-	if allNumeric.MatchString(s) {
+	if allNumeric().MatchString(s) {
 		c.fail(at, "an IPv4 address has four numbers from 0 to 255", "%s: %q is no address", at, s)
-	} else if !hostName.MatchString(s) || len(s) > 253 {
+	} else if !hostName().MatchString(s) || len(s) > 253 {
 		c.fail(at, "", "%s: %q is neither an address nor a host name", at, s)
 	}
 }

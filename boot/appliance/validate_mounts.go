@@ -3,7 +3,6 @@ package appliance
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"strings"
 )
 
@@ -56,7 +55,7 @@ func (m *Mount) checkRoot(c *checks, at string) {
 	}
 }
 
-var signalName = regexp.MustCompile(`^(SIG)?[A-Z][A-Z0-9]{1,6}$`)
+var signalName = lazily(`^(SIG)?[A-Z][A-Z0-9]{1,6}$`)
 
 func (s *Service) check(c *checks, at string) {
 	c.name(at+".name", s.Name)
@@ -66,7 +65,7 @@ func (s *Service) check(c *checks, at string) {
 	} else if len(s.Command) == 0 && c.a.At(at+".command") != c.a.At(at) {
 		c.fail(at+".command", "", "service %s: the command is empty", s.Name)
 	}
-	if s.Stop.Signal != "" && !signalName.MatchString(s.Stop.Signal) {
+	if s.Stop.Signal != "" && !signalName().MatchString(s.Stop.Signal) {
 		c.fail(at+".stop.signal", "write a name such as TERM or QUIT", "%q is no signal", s.Stop.Signal)
 	}
 	c.absolute(at+".directory", s.Directory)

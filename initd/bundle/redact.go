@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // Redacted stands where a secret may have stood.
@@ -13,22 +14,22 @@ const Redacted = "REDACTED"
 // Patterns of what may be a secret. An appliance holds none, by its rules; what
 // services write and what somebody typed into a kernel command line may.
 var (
-	privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\z)`)
-	userInURL  = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@"'<>]+@`)
-	cryptHash  = regexp.MustCompile(`\$[0-9a-z]{1,8}\$[^\s"',}]{8,}`)
-	named      = regexp.MustCompile(`(?i)([\w.-]*` + secretWords + `[\w.-]*["']?\s*[:=]\s*)("(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^\s,}"']+)`)
-	secretName = regexp.MustCompile(`(?i)` + secretWords)
+	privateKey = lazily(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\z)`)
+	userInURL  = lazily(`([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@"'<>]+@`)
+	cryptHash  = lazily(`\$[0-9a-z]{1,8}\$[^\s"',}]{8,}`)
+	named      = lazily(`(?i)([\w.-]*` + secretWords + `[\w.-]*["']?\s*[:=]\s*)("(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^\s,}"']+)`)
+	secretName = lazily(`(?i)` + secretWords)
 )
 
 const secretWords = `(?:password|passwd|passphrase|secret|token|api[-_]?key|private[-_]?key|credential)`
 
 // Text redacts a text of any form.
 func Text(b []byte) []byte {
-	b = privateKey.ReplaceAll(b, []byte(Redacted))
-	b = userInURL.ReplaceAll(b, []byte("${1}"+Redacted+"@"))
-	b = cryptHash.ReplaceAll(b, []byte(Redacted))
-	return named.ReplaceAllFunc(b, func(found []byte) []byte {
-		m := named.FindSubmatch(found)
+	b = privateKey().ReplaceAll(b, []byte(Redacted))
+	b = userInURL().ReplaceAll(b, []byte("${1}"+Redacted+"@"))
+	b = cryptHash().ReplaceAll(b, []byte(Redacted))
+	return named().ReplaceAllFunc(b, func(found []byte) []byte {
+		m := named().FindSubmatch(found)
 		value := string(m[2])
 		if harmless(strings.Trim(value, `"'`)) {
 			return found
@@ -86,7 +87,7 @@ func value(v any) any {
 		}
 	case map[string]any:
 		for k, x := range v {
-			if s, ok := x.(string); ok && secretName.MatchString(k) && !harmless(s) {
+			if s, ok := x.(string); ok && secretName().MatchString(k) && !harmless(s) {
 				v[k] = Redacted
 			} else {
 				v[k] = value(x)
@@ -94,4 +95,9 @@ func value(v any) any {
 		}
 	}
 	return v
+}
+
+// lazily compiles a pattern at its first use: every child is this program, and would pay for all of them at its start.
+func lazily(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
 }
