@@ -129,6 +129,10 @@ func FuzzAnswers(f *testing.F) {
 func FuzzMessage(f *testing.F) {
 	f.Add(ttlv.MarshalTTLV(&kmipgo.ResponseMessage{Header: kmipgo.ResponseHeader{ProtocolVersion: kmipgo.V1_2, TimeStamp: time.Unix(1, 0)}}))
 	f.Add([]byte{0x42, 0x00, 0x7B, 0x01, 0, 0, 0, 16, 0x42, 0x00, 0x7A, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+	f.Add(nested(3))
+	f.Add(nested(maxDepth + 2))
+	f.Add([]byte{0x42, 0x00, 0x7B, 0x01, 0, 0, 0, 24, 0x42, 0x00, 0x7A, 0x02, 0, 0, 0, 0, 0x42, 0x00, 0x0F, 0xEE, 0, 0, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		msg, err := readMessage(bytes.NewReader(b))
 		if err != nil {
