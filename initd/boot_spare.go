@@ -33,6 +33,21 @@ func (o *orchestrator) keepProgram(ctx context.Context) {
 	}
 }
 
+// watchProgram says when the file of this program goes while it runs: the next
+// orchestrator is what lies there then, or the copy.
+func (o *orchestrator) watchProgram(ctx context.Context) {
+	if os.Args[0] == spare.Path {
+		return
+	}
+	err := spare.AwaitGone(ctx, "/proc/self/exe")
+	switch {
+	case err == nil:
+		o.note(fmt.Sprintf("%s was deleted or replaced while it runs: init starts what is there next, or else the copy at %s", os.Args[0], spare.Path))
+	case ctx.Err() == nil:
+		o.note(err.Error())
+	}
+}
+
 // keepProgramChild is the child keep-program: its own image is the
 // orchestrator's, whatever has become of the file since.
 func keepProgramChild(_ context.Context, in *step.ChildInput) (any, error) {

@@ -147,6 +147,7 @@ func boot(ctx context.Context, p places) error {
 		o.keepPlan(life)
 	}()
 	go o.keepProgram(life)
+	go o.watchProgram(life)
 	go o.watchClock(life)
 	go o.helpPeople(life)
 	go o.awaitRoot(life)

@@ -1,7 +1,8 @@
 // Package spare keeps a copy of a program that has proved good, for the day
 // on which its file is gone or broken.
 //
-// It owns how the copy is made: as a whole or not at all, and byte for byte.
+// It owns how the copy is made: as a whole or not at all, and byte for byte;
+// and how it is heard that the file is gone.
 // It never decides what is good, nor which program is started: init does, and
 // looks at Path when the usual place fails.
 package spare

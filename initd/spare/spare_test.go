@@ -2,6 +2,7 @@ package spare
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -66,5 +67,48 @@ func TestKeepOfAMissingProgramLeavesTheCopy(t *testing.T) {
 	}
 	if have, err := os.ReadFile(to); err != nil || string(have) != "good" {
 		t.Errorf("the copy is %q, %v; want it as it was", have, err)
+	}
+}
+
+func TestAwaitGoneHearsOfAnotherFileInItsPlace(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		do   func(path string) error
+	}{
+		{"deleted", os.Remove},
+		{"replaced", func(path string) error {
+			if err := os.WriteFile(path+".new", nil, 0o755); err != nil {
+				return err
+			}
+			return os.Rename(path+".new", path)
+		}},
+	} {
+		path := filepath.Join(t.TempDir(), "program")
+		if err := os.WriteFile(path, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- AwaitGone(ctx, path) }()
+		if err := os.Chmod(path, 0o700); err != nil { // a change that is none
+			t.Fatal(err)
+		}
+		select {
+		case err := <-done:
+			t.Errorf("%s: it is there, and AwaitGone returned %v", row.name, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		if err := row.do(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", row.name, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := AwaitGone(ctx, t.TempDir()); !errors.Is(err, context.Canceled) {
+		t.Errorf("called off: got %v", err)
 	}
 }

@@ -31,12 +31,12 @@ func smallRoom(t *testing.T, modules string) *room.Room {
 	return s
 }
 
-// notices are the report's first lines so far.
-func notices(t *testing.T, m *vm.VM) []string {
+// notices are what an orchestrator of a generation had to say first.
+func notices(t *testing.T, m *vm.VM, gen uint64) []string {
 	t.Helper()
 	var list []string
 	for _, e := range room.Told(t, m) {
-		if e.Kind == breport.Notice {
+		if e.Kind == breport.Notice && e.Gen == gen {
 			list = append(list, e.Text)
 		}
 	}
@@ -52,7 +52,7 @@ func noticed(text string) func(vm.Event) bool {
 
 // /usr/bin/initd goes while it runs, and comes back broken; and the orchestrator dies again and again.
 //
-//   - It is deleted. The running orchestrator still starts children: a disk that comes is mounted.
+//   - It is deleted, which is said. The running orchestrator still starts children: a disk that comes is mounted.
 //   - The orchestrator is killed. The next one is the copy of the last good one, and says so first; what could not be
 //     started stands in the report too. Services live.
 //   - Half a program lies there. Two more orchestrators are killed; the broken program is tried, and dies twice: that makes five
@@ -71,13 +71,14 @@ func TestABrokenInitdAndACrashLoop(t *testing.T) {
 	}
 
 	room.Hand(t, m, "replace", "/usr/bin/initd", "nothing")
+	m.WaitEvent("that it is gone is said", noticed("/usr/bin/initd was deleted or replaced while it runs"), vm.Guard)
 	m.AddDisk(late)
 	m.WaitEvent("a child of the deleted program mounts a disk", room.Unit("mount/srv/late", "done"), vm.Guard)
 	gone := room.Hand(t, m, "kill-orchestrator", "", "")
 	second := m.WaitEventAfter(gone, "the copy is started", vm.Is("generation", "gen", "2"), vm.Guard)
 	m.WaitEventAfter(second, "it takes over", room.Unit("mount/srv/late", "adopted"), vm.Guard)
 	m.WaitEventAfter(second, "the hands live on", room.Unit("service/hands", "adopted"), vm.Guard)
-	first := notices(t, m)
+	first := notices(t, m, 2)
 	if len(first) == 0 || !strings.HasPrefix(first[0], "initd runs from /run/initd/bin/initd, the copy of the last good one") {
 		t.Errorf("the first line of the report is %q, want that the copy runs", first)
 	}
