@@ -44,7 +44,7 @@ func BenchmarkLUKS(b *testing.B) {
 	}
 	image.JSON(plan.Path, plan.Plan{Tests: []plan.Test{
 		run("pbkdf2", "/dev/vda", 5, "-width", strconv.Itoa(volumes)),
-		run("argon2id", "/dev/vdb", 1, "-width", "2", "-hash"),
+		run("argon2id", "/dev/vdb", 3, "-width", "2", "-hash"),
 	}})
 	size := int64(volumes*18+8) * vm.MiB
 	machine := vm.New(b, vm.Name("bench"), vm.Memory(1024), vm.CPUs(2)).Initramfs(image.Write("bench")).
