@@ -30,8 +30,12 @@ func adopt(ctx context.Context, p places) error {
 		return err
 	}
 	o.gen = last + 1
-	if err := o.root.look(p.run); err != nil || o.root.handed == nil {
-		return errors.Join(errors.New("boot --adopt is for a root that initd handed the machine over to"), err)
+	unread := o.root.look(p.run)
+	switch {
+	case unread != nil: // of another version: nothing of it is believed, and nothing touched
+		o.root.handed = &handover.State{Init: "PID 1", Plan: emptyPlan()}
+	case o.root.handed == nil:
+		return errors.New("boot --adopt is for a root that initd handed the machine over to, and there is no trace of that")
 	}
 	o.root.inside = true
 	// What the orchestrator before this one left half done ends here, as init
@@ -52,6 +56,9 @@ func adopt(ctx context.Context, p places) error {
 	o.desk.Hold() // the consoles are that init's; who has a key: initd keys unlock
 	o.pulse = o.feeder()
 	o.takeHanded()
+	if unread != nil {
+		o.note("nothing is adopted: " + unread.Error())
+	}
 	o.note(fmt.Sprintf("services and the way down are the business of %s in this root; initd keeps what it opened, leases and commands", o.root.handed.Init))
 	if err := o.makeEngine(life); err != nil {
 		return err
