@@ -180,7 +180,9 @@ func (u *menu) giveKey() error {
 	}
 	for _, name := range picked {
 		u.b.Show("(Enter without a key leads back)\n")
-		u.say(u.m.GiveKey(u.ctx, name))
+		text, err := u.m.GiveKey(u.ctx, name)
+		u.b.Show("\n") // other lines may have come meanwhile
+		u.say(text, err)
 	}
 	return nil
 }

@@ -11,13 +11,15 @@ import (
 // A volume whose key file is wrong halts the boot while another one asks for its
 // passphrase. The failure screen comes up on the serial line and on the VGA
 // screen: what failed, why, and what helps; the question stays below it. Enter
-// at the keyboard leads to the menu, which saves a support bundle, lets the
+// at the keyboard leads to the menu, which saves a support bundle, opens a shell to
+// who knows its password, lets the
 // question be answered by serial, and takes the right key for the volume that
 // failed: the boot goes on, gets ready, and the menu is gone.
 func TestTheFailureMenuHelps(t *testing.T) {
 	s := room.New(t, room.KMSAV4, room.KMSBV4)
 	s.Appliance = `apiVersion: initd/v1
 name: store
+shell: {password: "$6$bystanders$EC2AtkFLXbJuHmJmBwhyTOdf1gqg0zlL7ZotPUrmC4GO1lrEz2AvCS9v2XZ4NDZSSMeGlV6Jj7f0UcEVx4aLZ1"}
 media:
   luks:
     - {name: wrong, device: id/virtio-wrong, key: {file: /etc/initd/keys/wrong}, on-failure: halt}
@@ -25,7 +27,7 @@ media:
 mounts:
   - {what: luks/wrong, where: /srv/wrong, type: ext4}
 services:
-` + room.HandsService + "image:\n  packages: []\n"
+` + room.HandsService + "image:\n  packages: [dash]\n"
 	s.AddHands()
 	s.Identity["keys/wrong"] = []byte("not this one")
 	volume := func(name, key string) *vm.Disk {
@@ -48,13 +50,27 @@ services:
 
 	store.Key("ret")
 	console.WaitFor(`^r retry    k enter a key`, vm.Guard)
-	console.WaitFor(`^Choose: `, vm.Guard)
+	console.WaitFor(`Choose: `, vm.Guard)
 	store.Type("b")
-	console.WaitFor(`^saved as /run/initd/support-store-\S+\.tar\.gz`, vm.Guard)
-	console.WaitFor(`^Choose: `, vm.Guard)
+	console.WaitFor(`saved as /run/initd/support-store-\S+\.tar\.gz`, vm.Guard)
+	console.WaitFor(`Choose: `, vm.Guard)
 	if screen := vga(t, store); !strings.Contains(screen, "saved as /run/initd/support-store-") {
 		t.Errorf("the VGA screen does not show the menu; it shows:\n%s", screen)
 	}
+
+	store.Type("!")
+	console.WaitFor(`Password for a shell: `, vm.Guard)
+	store.Type("not this\r")
+	console.WaitFor(`that is not the password`, vm.Guard)
+	console.WaitFor(`Choose: `, vm.Guard)
+	store.Type("!")
+	console.WaitFor(`Password for a shell: `, vm.Guard)
+	store.Type("let me in\r")
+	console.WaitFor(`initd# `, vm.Guard)
+	store.Type("echo by hand: $((6*7))\r")
+	console.WaitFor(`by hand: 42`, vm.Guard)
+	store.Type("exit\r")
+	console.WaitFor(`Choose: `, vm.Guard)
 
 	store.Key("k")
 	console.WaitFor(`^  1 asked`, vm.Guard)
@@ -64,8 +80,8 @@ services:
 	store.Type("open barley\r")
 	console.WaitFor(`That did not open asked\. Passphrase for asked: `, vm.Guard)
 	store.Type("open sesame\r")
-	console.WaitFor(`^asked waits for no key any more`, vm.Guard)
-	console.WaitFor(`^Choose: `, vm.Guard)
+	console.WaitFor(`asked waits for no key any more`, vm.Guard)
+	console.WaitFor(`Choose: `, vm.Guard)
 	store.WaitEvent("asked is open", room.Unit("luks/asked", "done"), vm.Guard)
 
 	store.Type("k1")
