@@ -63,7 +63,7 @@ func TestKilledAnywhere(t *testing.T) {
 			before(order.Key, 1, "add_key"), after(order.Key, 1, "add_key"),
 			before(order.Ioctl, 1, "DM_TABLE_LOAD"), after(order.Ioctl, 1, "DM_DEV_SUSPEND"))},
 		{"while file systems are mounted, and on the way down", append(chain(
-			before(order.Mount, 1, "/srv/tank0"), after(order.Mount, 1, "/srv/tank1")),
+			before(order.Mount, 1, "/srv/tank0"), after(order.Mount, 1, "/srv/tank0")),
 			order.Kill{Generation: 3, Class: order.Umount, N: 1, Victim: order.All},
 			order.Kill{Generation: 4, Class: order.Umount, N: 1, After: true, Victim: order.All})},
 		{"only the child that makes the call", []order.Kill{
