@@ -150,6 +150,9 @@ func TestACrashAndEndlessWorkInOneBatchAreTheirOwnVolumesTrouble(t *testing.T) {
 	r := openRegular(t, time.Second, []string{"absurd", loops}, volumes...)
 	r.through(t, "one", "two", "three", "four", "five")
 	r.crashed(t, crashes)
-	r.unfinished(t, loops, "reading the header")
-	r.unfinished(t, "absurd", "slot 0: pbkdf2 of 2147483647 iterations")
+	for _, name := range []string{"absurd", loops} { // what they were at depends on how far a busy machine came in a second
+		if e, ok := errors.AsType[*UnfinishedError](r.outcomes[name].Err); !ok || !errors.Is(e, errOver) {
+			t.Errorf("%s: got %v", name, r.outcomes[name].Err)
+		}
+	}
 }
