@@ -70,7 +70,7 @@ test-vm: packages kernel debian-root ## the harness's own test and all scenarios
 
 .PHONY: scenario
 scenario: packages kernel debian-root ## run the scenarios whose names match NAME=regexp, with their story
-	@qemu-tests/run.sh -run '$(NAME)' ./qemu-tests/scenario
+	@qemu-tests/run.sh -run '$(NAME)' ./qemu-tests/scenario ./qemu-tests/fault
 
 .PHONY: fuzz
 fuzz: packages ## fuzz every target for TIME=60s each

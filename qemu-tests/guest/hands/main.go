@@ -133,11 +133,15 @@ func do(c command) (map[string]any, error) {
 		b, err := os.ReadFile(c.From)
 		return map[string]any{"base64": b}, err
 	case "crash-child": // From is the child's name
-		pid, err := running("initd", "child", c.From)
-		if err != nil {
-			return nil, err
+		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) { // a new process has no event
+			pid, err := running("initd", "child", c.From)
+			if err == nil {
+				return map[string]any{"pid": pid}, unix.Kill(pid, unix.SIGSEGV)
+			}
+			if time.Now().After(end) {
+				return nil, err
+			}
 		}
-		return map[string]any{"pid": pid}, unix.Kill(pid, unix.SIGSEGV)
 	case "prowl":
 		return prowl(strings.Split(c.From, ","))
 	case "kill": // From is a pid
