@@ -39,7 +39,7 @@ func newScreen(a kernelArgs) *screen {
 func newMirror(a kernelArgs) *screen {
 	s := &screen{lines: report.NewConsole()}
 	if a.events != "" {
-		if w, err := console.Open(a.events); err == nil {
+		if w, err := console.OpenShared(a.events); err == nil {
 			s.mirror = w
 		}
 	}

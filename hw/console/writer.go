@@ -44,6 +44,20 @@ func Open(path string) (*Writer, error) {
 	return New(f), nil
 }
 
+// OpenShared starts a Writer to a device that other processes write lines to as well: what is written at once reaches it
+// as a whole. Only a write that may block does so (drivers/tty/tty_io.c, tty_write_lock); one that is stuck ends with
+// the process, and Drain gives it up before.
+func OpenShared(path string) (*Writer, error) {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) // never waits for a carrier
+	if err == nil {
+		err = unix.SetNonblock(fd, false)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open console: %w", &os.PathError{Op: "open", Path: path, Err: err})
+	}
+	return New(os.NewFile(uintptr(fd), path)), nil
+}
+
 // New starts a Writer to out, which it closes at its end. A Write of out may block for as long as it likes, if Close of
 // out ends it: an *os.File of a terminal does so when it was opened with O_NONBLOCK.
 func New(out io.WriteCloser) *Writer {

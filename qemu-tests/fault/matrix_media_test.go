@@ -293,6 +293,7 @@ image:
 	room.Hand(t, m, "rename", "/usr/bin/initd.new", "/usr/bin/initd")
 	killed := room.Hand(t, m, "kill-orchestrator", "", "")
 	m.WaitEventAfter(killed, "another orchestrator", vm.Is("generation", "gen", "2"), vm.Guard)
+	m.Console().WaitFor(`next: cp `, vm.Guard)
 
 	score(t, m, rows, func(f fault, command string) {
 		if mend := r.mend[f.id]; mend != nil {
