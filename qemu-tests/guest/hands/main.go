@@ -132,6 +132,16 @@ func do(c command) (map[string]any, error) {
 	case "read64":
 		b, err := os.ReadFile(c.From)
 		return map[string]any{"base64": b}, err
+	case "await-child-gone": // From is the child's name
+		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+			pid, err := running("initd", "child", c.From)
+			if err != nil {
+				return nil, nil
+			}
+			if time.Now().After(end) {
+				return nil, fmt.Errorf("%s still runs (pid %d)", c.From, pid)
+			}
+		}
 	case "crash-child": // From is the child's name
 		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) { // a new process has no event
 			pid, err := running("initd", "child", c.From)
