@@ -191,21 +191,24 @@ func (m *VM) concatenate() (string, error) {
 var (
 	initLine   = regexp.MustCompile(`Run \S+ as init process`)
 	kernelLine = regexp.MustCompile(`^(\[ *[0-9]+\.[0-9]+\]|$)`)
+	coreLine   = regexp.MustCompile(`RIP: 0010:\w+\+0x[0-9a-f]+/0x[0-9a-f]+\s*$`) // a module's name would follow
 	panicLine  = regexp.MustCompile(`Kernel panic - not syncing.*`)
 )
 
 // earlyDeath recognises exactly one bug: under emulation about one boot in 90 dies, before /init, of a breakpoint that the
-// kernel itself had patched in and out again, in one of the two functions that every timer tick passes through.
+// kernel itself had patched in and out again. It was seen in sched_clock_cpu, hrtimer_start_range_ns and
+// __kmalloc_noprof: wherever the kernel patches a jump while another processor runs there. Before /init nothing
+// of the guest's own has run, and no module is loaded.
 func earlyDeath(console []string) bool {
-	int3, tick := false, false
+	int3, core := false, false
 	for _, line := range console {
 		if initLine.MatchString(line) {
 			return false
 		}
 		int3 = int3 || strings.Contains(line, "Oops: int3")
-		tick = tick || strings.Contains(line, "sched_clock_cpu") || strings.Contains(line, "RIP: 0010:hrtimer_start_range_ns")
+		core = core || int3 && coreLine.MatchString(line)
 	}
-	return int3 && tick
+	return int3 && core
 }
 
 // reachInit waits until the kernel says that it starts init. A quiet kernel does not: then the first event, or the first
