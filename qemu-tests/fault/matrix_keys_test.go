@@ -172,7 +172,7 @@ keys:
 		}, vm.Guard)
 	}
 	m.Console().WaitFor(`\bready\b`, vm.Guard)
-	score(t, m, rows, func(f fault, command string) {
+	score(t, m, rows, func(t *testing.T, f fault, command string) {
 		name, ok := strings.CutPrefix(command, "initd keys unlock ")
 		if !ok || keys[name] == "" {
 			t.Fatalf("nobody can type a key into %q", command)

@@ -286,9 +286,9 @@ image:
 	room.Hand(t, m, "rename", "/usr/bin/initd.new", "/usr/bin/initd")
 	killed := room.Hand(t, m, "kill-orchestrator", "", "")
 	m.WaitEventAfter(killed, "another orchestrator", vm.Is("generation", "gen", "2"), vm.Guard)
-	m.Console().WaitFor(`next: cp `, vm.Guard)
+	m.Console().WaitFor(`next: cp \S+ /usr/bin/initd\b`, vm.Guard)
 
-	score(t, m, rows, func(f fault, command string) {
+	score(t, m, rows, func(t *testing.T, f fault, command string) {
 		if mend := r.mend[f.id]; mend != nil {
 			mend(t, m)
 		}

@@ -128,7 +128,7 @@ func first(list []entry, object string) (entry, bool) {
 
 // score checks the rows against a screen on which all of them have shown, types the commands, and waits until they
 // have healed. do types one.
-func score(t *testing.T, m *vm.VM, rows []fault, do func(f fault, command string)) {
+func score(t *testing.T, m *vm.VM, rows []fault, do func(t *testing.T, f fault, command string)) {
 	t.Helper()
 	list := entries(m.Console().Lines())
 	good := 0
@@ -150,7 +150,7 @@ func score(t *testing.T, m *vm.VM, rows []fault, do func(f fault, command string
 				return
 			}
 			seen := m.Events()
-			do(f, e.next)
+			do(t, f, e.next)
 			if unitID, state, ok := strings.Cut(f.healed, " "); ok && strings.Contains(unitID, "/") || unitID == "time" {
 				m.WaitEventAfter(seen[len(seen)-1], f.id+" is healed", room.Unit(unitID, state), vm.Guard)
 			}

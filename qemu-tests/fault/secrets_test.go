@@ -224,6 +224,9 @@ services:
 	room.Hand(t, m, "crash-child", "luks-derive", "")
 	m.WaitEventAfter(deriving, "late is open after all", room.Unit("luks/late", "done"), vm.Guard)
 	room.Hand(t, m, "await-child-gone", "luks-open", "") // the key's memfd goes with it
+	if held := room.Hand(t, m, "memfds", "", ""); held.Field("held") != "" {
+		t.Logf("memfds after the crash: %s", held.Line)
+	}
 	memory("crashed")
 	users("crashed")
 

@@ -132,6 +132,15 @@ func do(c command) (map[string]any, error) {
 	case "read64":
 		b, err := os.ReadFile(c.From)
 		return map[string]any{"base64": b}, err
+	case "memfds":
+		var held []string
+		links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+		for _, l := range links {
+			if to, err := os.Readlink(l); err == nil && strings.Contains(to, "memfd:") {
+				held = append(held, l+" -> "+to)
+			}
+		}
+		return map[string]any{"held": held}, nil
 	case "await-child-gone": // From is the child's name
 		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 			pid, err := running("initd", "child", c.From)
