@@ -11,8 +11,11 @@ import (
 )
 
 // Ended says in words how a process ended: "exit 1", "killed by SIGSEGV (core
-// dumped)", "cannot execute it: no such file or directory".
-func Ended(e *wire.Exited) string {
+// dumped)", "cannot execute /usr/bin/redis-server: no such file or directory".
+func Ended(e *wire.Exited, program string) string {
+	if e.Stage == wire.StageExec {
+		return fmt.Sprintf("cannot execute %s: %v", program, syscall.Errno(e.Errno))
+	}
 	if e.Stage != 0 {
 		return fmt.Sprintf("cannot %s: %v", e.Stage, syscall.Errno(e.Errno))
 	}

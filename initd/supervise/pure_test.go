@@ -27,10 +27,10 @@ func TestHowAProcessEnded(t *testing.T) {
 		{wire.Exited{Status: 11 | 0x80}, "killed by SIGSEGV (core dumped)", false},
 		{wire.Exited{Status: 15}, "killed by SIGTERM", true},
 		{wire.Exited{Status: 40}, "killed by signal 40", false},
-		{wire.Exited{Status: 127 << 8, Stage: wire.StageExec, Errno: uint32(unix.ENOENT)}, "cannot execute it: no such file or directory", false},
+		{wire.Exited{Status: 127 << 8, Stage: wire.StageExec, Errno: uint32(unix.ENOENT)}, "cannot execute /bin/x: no such file or directory", false},
 		{wire.Exited{Status: 127 << 8, Stage: wire.StageUser, Errno: uint32(unix.EPERM)}, "cannot become its user: operation not permitted", false},
 	} {
-		if got := Ended(&row.e); got != row.want {
+		if got := Ended(&row.e, "/bin/x"); got != row.want {
 			t.Errorf("got %q, want %q", got, row.want)
 		}
 		if got := clean(&Service{SuccessExit: []int{11}}, &row.e); got != row.ok {

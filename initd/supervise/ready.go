@@ -160,7 +160,7 @@ func (u *unit) tryExec(ctx context.Context, p *proc, n int) error {
 		if e.Stage == 0 && e.Status == 0 {
 			return nil
 		}
-		return probeError(Ended(e), out)
+		return probeError(Ended(e, command[0]), out)
 	case <-limit.C:
 		err = fmt.Errorf("no end within %s", probeTime)
 	case <-ctx.Done():

@@ -247,7 +247,7 @@ func TestFailuresAreSaidInWords(t *testing.T) {
 			{never(notify(role("early", "exit", "5"))), "start early: exit 5 before it was ready: leaving"},
 			{never(notify(role("good", "exit", "0"))), "start good: exit 0 before it was ready"},
 			{never(notify(role("killed", "abort"))), "start killed: killed by SIGKILL before it was ready"},
-			{never(missing), "start missing: cannot execute it: no such file or directory"},
+			{never(missing), "start missing: cannot execute /usr/bin/none: no such file or directory"},
 			{limited, "start limited: exit 2 before it was ready: leaving"},
 			{cond, "start cond: skipped: /etc/cond.conf is not there"},
 			{Service{Name: "a/b", Command: []string{"/x"}}, `service "a/b": want a name of at most 40 bytes without a slash`},

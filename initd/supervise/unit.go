@@ -169,7 +169,7 @@ func (u *unit) ended(e *wire.Exited) {
 		p.PIDFD.Close()
 	}
 	u.proc = nil
-	how := Ended(e)
+	how := Ended(e, u.def.Command[0])
 	u.log.say("[" + u.name + " ended: " + how + "]")
 	if u.phase == Stopping {
 		u.move(Down, how)

@@ -132,23 +132,20 @@ func do(c command) (map[string]any, error) {
 	case "read64":
 		b, err := os.ReadFile(c.From)
 		return map[string]any{"base64": b}, err
-	case "memfds":
-		var held []string
-		links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
-		for _, l := range links {
-			if to, err := os.Readlink(l); err == nil && strings.Contains(to, "memfd:") {
-				held = append(held, l+" -> "+to)
-			}
-		}
-		return map[string]any{"held": held}, nil
-	case "await-child-gone": // From is the child's name
+	case "await-keys-gone": // no process holds a key's memfd any more; closing one has no event
 		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-			pid, err := running("initd", "child", c.From)
-			if err != nil {
+			var held []string
+			links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+			for _, l := range links {
+				if to, err := os.Readlink(l); err == nil && strings.HasPrefix(to, "/memfd:initd-key") {
+					held = append(held, l)
+				}
+			}
+			if len(held) == 0 {
 				return nil, nil
 			}
 			if time.Now().After(end) {
-				return nil, fmt.Errorf("%s still runs (pid %d)", c.From, pid)
+				return nil, fmt.Errorf("keys are held still: %q", held)
 			}
 		}
 	case "crash-child": // From is the child's name
