@@ -73,6 +73,9 @@ func (o *orchestrator) feed(name string, f *os.File) (string, error) {
 	}
 	if !slices.Contains(o.desk.Waiting(), name) { // else it takes the key by itself
 		for _, id := range units {
+			if o.screen.waitsFor(id, "key/"+name) {
+				continue // it starts by itself as soon as the key is there
+			}
 			if err := o.engine.Load().Retry(id); err != nil {
 				return "", err
 			}

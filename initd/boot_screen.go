@@ -85,6 +85,13 @@ func (s *screen) unready() bool {
 	return failure.Failing(s.lines.State())
 }
 
+// waitsFor tells whether a unit waits for a resource.
+func (s *screen) waitsFor(unit, resource string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lines.WaitsFor(unit, resource)
+}
+
 // liveEvery is how often a boot that waits says for what.
 const liveEvery = 5 * time.Second
 

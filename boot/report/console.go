@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,6 +25,12 @@ func NewConsole() *Console {
 
 // State is how far the boot is.
 func (c *Console) State() BootState { return c.f.state() }
+
+// WaitsFor tells whether a unit waits for a resource.
+func (c *Console) WaitsFor(unit, resource string) bool {
+	u := c.f.byID[unit]
+	return u != nil && slices.ContainsFunc(u.u.Waits, func(w Wait) bool { return slices.Contains(w.AnyOf, resource) })
+}
 
 // Add takes in an event and returns the lines that it is worth: most are worth
 // none.
