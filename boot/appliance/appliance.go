@@ -45,6 +45,7 @@ type Appliance struct {
 	Time     *Time     `yaml:"time" doc:"time servers"`
 	Keys     *Keys     `yaml:"keys" doc:"key servers and how to talk to them"`
 	Media    *Media    `yaml:"media" doc:"encrypted media to unlock"`
+	Fabrics  *Fabrics  `yaml:"fabrics" doc:"storage that is reached over a network"`
 	Mounts   []Mount   `yaml:"mounts" doc:"file systems to mount"`
 	Services []Service `yaml:"services" doc:"daemons to start, watch and stop"`
 	Sysctl   Sysctl    `yaml:"sysctl" doc:"kernel parameters: vm.swappiness: \"10\""`

@@ -58,6 +58,13 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 		return text(`^([0-9.]+(ns|us|ms|s|m|h))+$`, "30s")
 	case reflect.TypeFor[Mode]():
 		return text(`^[0-7]{3,4}$`, "0644")
+	case reflect.TypeFor[Limit]():
+		return text(`^(never|([0-9.]+(ns|us|ms|s|m|h))+)$`, "never")
+	case reflect.TypeFor[NVMePath]():
+		r := &jsonschema.Reflector{FieldNameTag: "yaml", DoNotReference: true, Anonymous: true, LookupComment: docOf}
+		long := r.Reflect(&nvmePathShape{})
+		long.Version, long.Required = "", []string{"address"}
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{text(`^tcp://`, "tcp://192.0.2.40:4420"), long}}
 	case reflect.TypeFor[OnFailure]():
 		return text(`^(degrade|halt|reboot\([0-9]+\))$`, "degrade")
 	case reflect.TypeFor[Shell]():
