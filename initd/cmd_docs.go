@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 )
 
 // docsCommand writes what packages install beside the program. It is for the
@@ -36,14 +35,11 @@ func writeMan(root *cobra.Command, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("write man pages: %w", err)
 	}
-	root.DisableAutoGenTag = true // it has the date of the call
 	date := builtAt()
 	if date.IsZero() {
 		date = time.Unix(0, 0)
 	}
-	date = date.UTC()
-	header := &doc.GenManHeader{Section: "1", Date: &date, Source: "initd " + version, Manual: "initd"}
-	if err := doc.GenManTree(root, header, dir); err != nil {
+	if err := writeManTree(root, dir, date.UTC()); err != nil {
 		return fmt.Errorf("write man pages: %w", err)
 	}
 	return nil
