@@ -43,7 +43,7 @@ func (r *mediaRoom) volume(id string, change func(image []byte) []byte) {
 	r.luks += "    - {name: " + id + ", device: partlabel/" + id + ", key: {file: /etc/initd/keys/good}, wait: 20s}\n"
 }
 
-func luksImage(t *testing.T) []byte {
+func luksImage(t testing.TB) []byte {
 	t.Helper()
 	b, err := os.ReadFile(vm.NewDisk(t, "made", 18*vm.MiB, vm.LUKS{Keys: [][]byte{[]byte(pass)}}).Path)
 	if err != nil {
@@ -54,7 +54,7 @@ func luksImage(t *testing.T) []byte {
 
 // edit changes the JSON of both headers of a LUKS2 volume and makes their checksums right again (LUKS2 On-Disk Format
 // Specification 1.1.1, section 2.1: csum at 0x1c0, 64 bytes, SHA-256 over the header area with the field zeroed).
-func edit(t *testing.T, change func(text string) string) func([]byte) []byte {
+func edit(t testing.TB, change func(text string) string) func([]byte) []byte {
 	return func(image []byte) []byte {
 		t.Helper()
 		size := int(binary.BigEndian.Uint64(image[8:]))
@@ -75,7 +75,7 @@ func edit(t *testing.T, change func(text string) string) func([]byte) []byte {
 	}
 }
 
-func swap(t *testing.T, old, new string) func([]byte) []byte {
+func swap(t testing.TB, old, new string) func([]byte) []byte {
 	return edit(t, func(text string) string {
 		if !strings.Contains(text, old) {
 			t.Fatalf("the header has no %s: %s", old, text)
@@ -191,7 +191,7 @@ func mediaFaults() map[string]func(r *mediaRoom) {
 
 const unpluggedMAC = "52:54:00:00:01:03"
 
-func costly(t *testing.T) func([]byte) []byte {
+func costly(t testing.TB) func([]byte) []byte {
 	return edit(t, func(text string) string {
 		i, j := strings.Index(text, `"kdf":{`), 0
 		if i >= 0 {

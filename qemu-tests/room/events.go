@@ -11,7 +11,7 @@ import (
 func Unit(id, state string) func(vm.Event) bool { return vm.Is("unit", "unit", id, "state", state) }
 
 // Told gives initd's own events of a boot so far, in their order.
-func Told(t *testing.T, m *vm.VM) []breport.Event {
+func Told(t testing.TB, m *vm.VM) []breport.Event {
 	t.Helper()
 	var list []breport.Event
 	for _, e := range m.Events() {
@@ -23,7 +23,7 @@ func Told(t *testing.T, m *vm.VM) []breport.Event {
 }
 
 // Decode reads one of initd's own events.
-func Decode(t *testing.T, e vm.Event) breport.Event {
+func Decode(t testing.TB, e vm.Event) breport.Event {
 	t.Helper()
 	var x breport.Event
 	if err := e.Decode(&x); err != nil {
@@ -33,7 +33,7 @@ func Decode(t *testing.T, e vm.Event) breport.Event {
 }
 
 // NothingLeft checks that the way down said so.
-func NothingLeft(t *testing.T, m *vm.VM) {
+func NothingLeft(t testing.TB, m *vm.VM) {
 	t.Helper()
 	last := ""
 	for _, e := range m.Events() {

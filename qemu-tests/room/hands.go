@@ -26,8 +26,27 @@ func (s *Room) AddHands() {
 	s.Appliance = strings.Replace(s.Appliance, "image:\n", "image:\n  files: [{from: hands, to: /usr/bin/hands, mode: \"0755\"}]\n", 1)
 }
 
+// What may be resident after a boot, in MiB.
+const (
+	InitResident  = 4
+	InitdResident = 40
+)
+
+// Resident is what init and the orchestrator have in memory, in MiB, as the machine's hands read it.
+func Resident(t testing.TB, m *vm.VM) (init, initd float64) {
+	t.Helper()
+	var kib struct{ Init, Initd float64 }
+	if err := Hand(t, m, "resident", "", "").Decode(&kib); err != nil {
+		t.Fatal(err)
+	}
+	if kib.Init == 0 || kib.Initd == 0 {
+		t.Fatalf("the hands read %v KiB of init and initd", kib)
+	}
+	return kib.Init / 1024, kib.Initd / 1024
+}
+
 // Hand tells the machine's hands to do something, and waits until they have.
-func Hand(t *testing.T, m *vm.VM, do, from, to string) vm.Event {
+func Hand(t testing.TB, m *vm.VM, do, from, to string) vm.Event {
 	t.Helper()
 	events := m.Events()
 	m.Tell(map[string]string{"do": do, "from": from, "to": to})

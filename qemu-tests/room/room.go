@@ -24,7 +24,7 @@ import (
 
 // Room is one; tests change it before they boot its machines.
 type Room struct {
-	T  *testing.T
+	T  testing.TB
 	CA *pki.CA
 
 	Wire *vm.Wire
@@ -60,7 +60,7 @@ const (
 
 // New makes a room with two good key servers, on addresses a and b.
 // A second room of one test has a name of its own.
-func New(t *testing.T, a, b string, name ...string) *Room {
+func New(t testing.TB, a, b string, name ...string) *Room {
 	t.Helper()
 	suffix := strings.Join(name, "")
 	s := &Room{T: t, name: suffix, Wire: vm.NewWire(t, "room"+suffix), Files: map[string][]byte{}, Identity: map[string][]byte{}}

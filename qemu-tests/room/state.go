@@ -18,7 +18,7 @@ type State struct {
 }
 
 // StateOf asks the machine's hands; comm is the name of a service's process.
-func StateOf(t *testing.T, m *vm.VM, comm string) State {
+func StateOf(t testing.TB, m *vm.VM, comm string) State {
 	t.Helper()
 	var st State
 	if err := Hand(t, m, "state", comm, "").Decode(&st); err != nil {

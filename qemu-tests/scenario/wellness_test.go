@@ -105,6 +105,11 @@ func bootTwice(t *testing.T, s *room.Room) {
 	if got := room.Hand(t, store, "run", "/usr/bin/redis-cli", "set greeting hello").Field("text"); got != "OK\n" {
 		t.Errorf("redis answers %q to a write, want OK", got)
 	}
+	if init, initd := room.Resident(t, store); init > room.InitResident || initd > room.InitdResident {
+		t.Errorf("init has %.1f MiB in memory and initd %.1f, want at most %d and %d", init, initd, room.InitResident, room.InitdResident)
+	} else {
+		t.Logf("in memory: init %.1f MiB, initd %.1f MiB", init, initd)
+	}
 	store.CtrlAltDel()
 	end := store.Exited(vm.Guard)
 	if end.Reason != "guest-reset" {

@@ -129,6 +129,8 @@ func do(c command) (map[string]any, error) {
 			return nil, err
 		}
 		return map[string]any{"pid": pid}, unix.Kill(pid, unix.SIGKILL)
+	case "resident":
+		return resident()
 	case "read64":
 		b, err := os.ReadFile(c.From)
 		return map[string]any{"base64": b}, err
