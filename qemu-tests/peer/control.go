@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"initd/qemu-tests/guest/event"
@@ -31,9 +32,14 @@ func (p *peer) obey(c config.Command, powerOff func()) error {
 		return p.restart(c.Server)
 	case "hang-up":
 		return p.hangUp(c.Server)
+	case "nvmet":
+		if p.nvmet == nil || c.NVMet == nil {
+			return errors.New("this peer is no NVMe/TCP target, or nothing is to change")
+		}
+		return p.nvmet.Change(*c.NVMet)
 	case "power-off":
 		powerOff()
 		return nil
 	}
-	return fmt.Errorf("%q is no command: want stop, start, hang-up or power-off", c.Do)
+	return fmt.Errorf("%q is no command: want stop, start, hang-up, nvmet or power-off", c.Do)
 }

@@ -13,12 +13,14 @@ import (
 	"initd/qemu-tests/peer/keyserver"
 	"initd/qemu-tests/peer/network"
 	"initd/qemu-tests/peer/ntp"
+	"initd/qemu-tests/peer/nvmet"
 )
 
 // peer is a running one.
 type peer struct {
 	emit  func(any)
 	links map[string]string // interface names by MAC address
+	nvmet *nvmet.Target     // nil if it is none
 
 	wg     sync.WaitGroup
 	failed chan error // of servers that end by themselves
@@ -64,6 +66,13 @@ func start(ctx context.Context, cfg config.Config, emit func(any)) (*peer, error
 	}
 	for _, c := range cfg.DHCP {
 		if err := p.startDHCP(ctx, c); err != nil {
+			p.close()
+			return nil, err
+		}
+	}
+	if cfg.NVMet != nil {
+		var err error
+		if p.nvmet, err = nvmet.Start(ctx, *cfg.NVMet); err != nil {
 			p.close()
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	"initd/qemu-tests/peer/keyserver"
 	"initd/qemu-tests/peer/network"
 	"initd/qemu-tests/peer/ntp"
+	"initd/qemu-tests/peer/nvmet"
 )
 
 // Path of the configuration in a peer's image, as JSON.
@@ -20,13 +21,17 @@ type Config struct {
 	KeyServers []keyserver.Config `json:"keyServers,omitempty"`
 	NTP        []ntp.Config       `json:"ntp,omitempty"`
 	DHCP       []dhcp.Config      `json:"dhcp,omitempty"`
+	// NVMet makes it an NVMe/TCP target, in a machine only.
+	NVMet *nvmet.Config `json:"nvmet,omitempty"`
 }
 
 // Command is what a test tells a peer by the event port, one JSON object a
 // line. Each is answered by {"event":"done","do":…,"server":…}, with an "error" where
 // it failed.
 type Command struct {
-	// Do is stop, start or hang-up (with the name of a key Server), or power-off.
+	// Do is stop, start or hang-up (with the name of a key Server), nvmet, or power-off.
 	Do     string `json:"do"`
 	Server string `json:"server,omitempty"`
+	// NVMet is what changes at the NVMe/TCP target.
+	NVMet *nvmet.Change `json:"nvmet,omitempty"`
 }
