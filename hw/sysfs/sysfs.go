@@ -68,6 +68,10 @@ func (f *FS) Bytes(name string, limit int) ([]byte, error) {
 	return content, nil
 }
 
+// File opens a file for whom Bytes would leave a copy too many: a secret is read into memory of its own. The caller closes
+// it.
+func (f *FS) File(name string) (fs.File, error) { return f.fsys.Open(name) }
+
 // String returns the text of an attribute without leading and trailing white space.
 func (f *FS) String(name string) (string, error) {
 	content, err := f.Bytes(name, MaxAttribute)
