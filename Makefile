@@ -81,9 +81,20 @@ fuzz-sample: packages
 	@bootstrap/fuzz.sh $(FUZZ_SAMPLE)
 
 .PHONY: soak
-soak: packages kernel debian-root ## kill at every point; repeat the unit tests, shuffled, and the scenarios SOAK=20 times
-	@qemu-tests/run.sh -run '^TestSoak' -timeout 24h ./qemu-tests/fault
-	@go test -count $(SOAK) -shuffle on $(UNIT_PACKAGES)
+soak: soak-fuzz soak-kill soak-repeat ## all three of the following: a day and a half
+
+.PHONY: soak-fuzz
+soak-fuzz: TIME = 1h
+soak-fuzz: packages ## fuzz what reads headers of disks (LUKS, and what is looked at to find it) for TIME=1h a target
+	@bootstrap/fuzz.sh $(TIME) '^hw/luks |^hw/block/media Fuzz(LUKS|Probe)$$'
+
+.PHONY: soak-kill
+soak-kill: build packages kernel ## kill the orchestrator and its children at every call; NAME=regexp: of the calls
+	@SOAK_POINTS='$(NAME)' qemu-tests/run.sh -run '^TestSoakKilledAtEachPoint$$' -timeout 24h ./qemu-tests/fault
+
+.PHONY: soak-repeat
+soak-repeat: build packages kernel debian-root ## the unit tests, shuffled, and the scenarios, SOAK=20 times
+	@go test -count $(SOAK) -shuffle on -timeout 24h $(UNIT_PACKAGES)
 	@qemu-tests/run.sh -skip '^TestSoak' -count $(SOAK) -failfast -timeout 24h $(VM_PACKAGES)
 
 .PHONY: bench

@@ -196,6 +196,9 @@ func (o *orchestrator) prepare(reason string, open func(kernelArgs) *screen) err
 		o.note(err.Error())
 	}
 	o.children = &child.Runner{Exe: "/proc/self/exe", Cgroup: existing(o.cgroup), State: filepath.Join(o.run, "children")}
+	for _, dir := range []string{o.run, o.children.State, filepath.Join(o.run, "services"), filepath.Join(o.run, "bin")} {
+		step.TidyTemporary(dir, nil)
+	}
 	if o.loader, err = kmod.System("/"); err != nil {
 		return err
 	}
@@ -295,7 +298,7 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 		Paths: o.paths(identity),
 	}
 	if b, err := json.Marshal(o.chosen.plan); err == nil { // for people and bundles
-		err = renameio.WriteFile(filepath.Join(o.run, "plan.json"), b, 0o600)
+		err = renameio.WriteFile(filepath.Join(o.run, "plan.json"), b, 0o600, renameio.WithTempDir(o.run))
 		if err != nil {
 			o.note("the plan cannot be kept for people to read: " + err.Error())
 		}
@@ -377,7 +380,7 @@ func (o *orchestrator) stateDisk(ctx context.Context) step.StateFiles {
 	if err == nil {
 		reading, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()
-		files, err = step.ReadState(reading, o.children, o.state)
+		files, err = step.ReadState(reading, o.children, o.state, o.gen == 1)
 	}
 	if err != nil {
 		text := "no state disk, so no last good plan and no reboot policy: " + err.Error()

@@ -90,7 +90,7 @@ func OpenLedger(dir string) (*Ledger, error) {
 		return l, nil
 	}
 	if schema == "" || len(old) > ledgerCompact {
-		if err := renameio.WriteFile(name, l.state.dump(), 0o600); err != nil {
+		if err := renameio.WriteFile(name, l.state.dump(), 0o600, renameio.WithTempDir(dir)); err != nil {
 			return nil, fmt.Errorf("write ledger: %w", err)
 		}
 		old = nil

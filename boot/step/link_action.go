@@ -104,7 +104,7 @@ func (a *linkAction) record(name string, l link.Lease) error {
 	if err != nil {
 		return fmt.Errorf("keep lease of %s: %w", name, err)
 	}
-	if err := renameio.WriteFile(a.leaseFile(name), b, 0o644); err != nil {
+	if err := renameio.WriteFile(a.leaseFile(name), b, 0o644, renameio.WithTempDir(a.deps.Paths.Run)); err != nil {
 		return fmt.Errorf("keep lease of %s: %w", name, err)
 	}
 	if a.deps.OwnDNS || len(l.DNS) == 0 {

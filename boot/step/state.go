@@ -44,12 +44,19 @@ type StateFiles struct {
 	Problems []string `json:"problems,omitempty"`
 }
 
+// readParams is what the child state-read is given.
+type readParams struct {
+	Dir  string `json:"dir"`
+	Tidy bool   `json:"tidy,omitempty"`
+}
+
 // ReadState reads the state disk mounted at dir, in a child: a dying disk
-// holds nobody else up.
-func ReadState(ctx context.Context, c Children, dir string) (StateFiles, error) {
+// holds nobody else up. The first reader of a boot, before whom nobody can be
+// writing, has what writers of earlier boots left half done removed.
+func ReadState(ctx context.Context, c Children, dir string, first bool) (StateFiles, error) {
 	var s StateFiles
 	var got []byte
-	_, err := c.Run(ctx, Call{Func: "state-read", Unit: "state disk", Params: dir, Objects: []string{dir}, Progress: func(p ChildProgress) {
+	_, err := c.Run(ctx, Call{Func: "state-read", Unit: "state disk", Params: readParams{Dir: dir, Tidy: first}, Objects: []string{dir}, Progress: func(p ChildProgress) {
 		if len(p.Files) == 1 {
 			defer p.Files[0].Close()
 			got, _ = io.ReadAll(io.NewSectionReader(p.Files[0], 0, 64<<20))
@@ -93,7 +100,9 @@ func writeState(_ context.Context, in *ChildInput) (any, error) {
 	if err := json.Unmarshal(in.Params, &p); err != nil {
 		return nil, fmt.Errorf("read parameters: %w", err)
 	}
-	if err := renameio.WriteFile(p.Path, p.Data, 0o600); err != nil {
+	// Only one writes at a time: the call holds the disk.
+	TidyTemporary(filepath.Dir(p.Path), func(name string) bool { return name == StateLastGood })
+	if err := renameio.WriteFile(p.Path, p.Data, 0o600, renameio.WithTempDir(filepath.Dir(p.Path))); err != nil {
 		return nil, fmt.Errorf("write %s: %w", p.Path, err)
 	}
 	return nil, nil
@@ -103,11 +112,16 @@ func writeState(_ context.Context, in *ChildInput) (any, error) {
 const maxStateFile = 16 << 20
 
 func readState(_ context.Context, in *ChildInput) (any, error) {
-	var dir string
-	if err := json.Unmarshal(in.Params, &dir); err != nil {
+	var p readParams
+	if err := json.Unmarshal(in.Params, &p); err != nil {
 		return nil, fmt.Errorf("read parameters: %w", err)
 	}
-	b, err := json.Marshal(collectState(dir))
+	if p.Tidy {
+		TidyTemporary(p.Dir, func(name string) bool {
+			return name == StateLastGood || strings.HasPrefix(name, bundlePrefix) && strings.HasSuffix(name, ".tar.gz")
+		})
+	}
+	b, err := json.Marshal(collectState(p.Dir))
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package link
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -30,7 +31,7 @@ func Resolv(servers, search []string) string {
 
 // WriteResolv writes resolv.conf at path, atomically.
 func WriteResolv(path string, servers, search []string) error {
-	if err := renameio.WriteFile(path, []byte(Resolv(servers, search)), 0o644); err != nil {
+	if err := renameio.WriteFile(path, []byte(Resolv(servers, search)), 0o644, renameio.WithTempDir(filepath.Dir(path))); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil

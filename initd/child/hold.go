@@ -177,7 +177,7 @@ func (h *hold) remember() {
 	}
 	b, err := json.Marshal(remembered{Func: h.fn, Unit: h.unit, Objects: objects})
 	if err == nil && os.MkdirAll(filepath.Dir(h.file), 0o700) == nil {
-		_ = renameio.WriteFile(h.file, b, 0o600)
+		_ = renameio.WriteFile(h.file, b, 0o600, renameio.WithTempDir(filepath.Dir(h.file)))
 	}
 }
 

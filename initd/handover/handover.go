@@ -45,7 +45,7 @@ func Save(run string, s State) error {
 	if err != nil {
 		return fmt.Errorf("hand over: %w", err)
 	}
-	if err := renameio.WriteFile(stateFile(run), b, 0o600); err != nil {
+	if err := renameio.WriteFile(stateFile(run), b, 0o600, renameio.WithTempDir(run)); err != nil {
 		return fmt.Errorf("hand over: %w", err)
 	}
 	return nil
@@ -148,7 +148,7 @@ func Prepare(runtime string, links []Link, checked bool) error {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return fmt.Errorf("prepare the new root's systemd: %w", err)
 		}
-		if err := renameio.WriteFile(file, []byte(text), 0o644); err != nil {
+		if err := renameio.WriteFile(file, []byte(text), 0o644, renameio.WithTempDir(filepath.Dir(file))); err != nil {
 			return fmt.Errorf("prepare the new root's systemd: %w", err)
 		}
 	}

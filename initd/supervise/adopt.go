@@ -42,7 +42,7 @@ func (u *unit) save() {
 	}
 	file := u.m.stateFile(u.name)
 	if os.MkdirAll(filepath.Dir(file), 0o700) == nil {
-		_ = renameio.WriteFile(file, b, 0o600)
+		_ = renameio.WriteFile(file, b, 0o600, renameio.WithTempDir(filepath.Dir(file)))
 	}
 }
 
