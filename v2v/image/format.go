@@ -2,7 +2,12 @@ package image
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
 )
 
 // Format is one disk format. v2v/formats holds the list.
@@ -35,6 +40,8 @@ type OpenOptions struct {
 	IgnoreBitmaps bool
 	// MaxSize refuses larger virtual sizes, in bytes; 0 is the format's own limit.
 	MaxSize int64
+	// StreamSize is the virtual size in bytes of a stream that does not say it (raw out of a pipe).
+	StreamSize int64
 }
 
 // Option documents a key of -o.
@@ -46,3 +53,61 @@ type Option struct {
 
 // Options are the -o keys as said, checked against Format.Options by ParseOptions.
 type Options map[string]string
+
+// ParseOptions checks -o keys (each key=value, several separated by commas, the argument repeatable) against those that the format has.
+// Names of other formats are said with what this one takes.
+func (f Format) ParseOptions(args []string) (Options, error) {
+	opt := Options{}
+	for _, arg := range args {
+		for pair := range strings.SplitSeq(arg, ",") {
+			if pair == "" {
+				continue
+			}
+			key, value, ok := strings.Cut(pair, "=")
+			if !ok {
+				return nil, fmt.Errorf("-o %s: %s needs a value: -o %s=VALUE", arg, key, key)
+			}
+			known := slices.IndexFunc(f.Options, func(o Option) bool { return o.Name == key })
+			if known < 0 {
+				return nil, fmt.Errorf("-o %s: %s has no option %q; it takes %s", arg, f.Name, key, f.optionNames())
+			}
+			if _, twice := opt[key]; twice {
+				return nil, fmt.Errorf("-o %s: %s is said twice", arg, key)
+			}
+			if values := f.Options[known].Values; values != nil && !slices.Contains(values, value) {
+				return nil, fmt.Errorf("-o %s: %s of %s is one of %s, not %q", arg, key, f.Name, strings.Join(values, ", "), value)
+			}
+			opt[key] = value
+		}
+	}
+	return opt, nil
+}
+
+func (f Format) optionNames() string {
+	if len(f.Options) == 0 {
+		return "none"
+	}
+	var names []string
+	for _, o := range f.Options {
+		names = append(names, o.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Bytes reads a size as users of qemu-img write it: a number with one of the suffixes b, k, M, G, T, P, E (powers of 1024).
+func Bytes(word string) (int64, error) {
+	digits := strings.TrimRight(word, "bBkKmMgGtTpPeE")
+	n, err := strconv.ParseInt(digits, 10, 64)
+	suffix := strings.ToLower(word[len(digits):])
+	if err != nil || n < 0 || len(suffix) > 1 {
+		return 0, fmt.Errorf("%q is no size: write a number of bytes, or one with k, M, G or T", word)
+	}
+	if suffix == "" {
+		return n, nil
+	}
+	shift := 10 * strings.Index("bkmgtpe", suffix)
+	if n > math.MaxInt64>>shift {
+		return 0, fmt.Errorf("%q is more than any disk holds", word)
+	}
+	return n << shift, nil
+}

@@ -1,0 +1,120 @@
+package raw
+
+import (
+	"context"
+	"fmt"
+
+	"initd/v2v/image"
+)
+
+// unit is how much of the disk is handed over at once, in bytes.
+const unit = 1 << 20
+
+// placed writes each byte at its own place.
+type placed struct {
+	dst   image.File
+	zeros bool // the target reads as zeros where nothing was written
+	size  int64
+}
+
+var (
+	_ image.Placer       = (*placed)(nil)
+	_ image.Checkpointer = (*placed)(nil)
+)
+
+func create(_ context.Context, dst image.Target, size int64, opt image.Options) (image.Writer, error) {
+	size, err := sizes(size, opt)
+	if err != nil {
+		return nil, err
+	}
+	f, err := dst.Main()
+	if err != nil {
+		return nil, err
+	}
+	if !dst.Seekable() {
+		return &appended{dst: f, size: size}, nil
+	}
+	if err := f.Truncate(size); err != nil {
+		return nil, fmt.Errorf("%s: set the size to %d bytes: %w", dst.Base(), size, err)
+	}
+	return &placed{dst: f, zeros: dst.ReadsZero(), size: size}, nil
+}
+
+func (w *placed) Unit() int64 { return unit }
+
+func (w *placed) Encode(_ []byte, offset int64, data []byte) (image.Encoded, error) {
+	return image.Encoded{Offset: offset, Length: int64(len(data)), Bytes: data, Plain: true}, nil
+}
+
+func (w *placed) Put(units []image.Encoded) error {
+	for _, u := range units {
+		if _, err := w.WriteAt(u.Bytes, u.Offset); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *placed) WriteAt(p []byte, off int64) (int, error) { return w.dst.WriteAt(p, off) }
+
+func (w *placed) ZeroAt(off, length int64) error {
+	if w.zeros || length == 0 {
+		return nil
+	}
+	return w.dst.Zero(off, length)
+}
+
+// Checkpoint needs no state: every byte's place is known.
+func (w *placed) Checkpoint() ([]byte, error) { return nil, w.dst.Sync() }
+
+func (w *placed) Finish() error { return w.dst.Sync() }
+func (w *placed) Close() error  { return nil }
+
+// appended writes to what takes bytes in order only; holes become zeros on the way.
+type appended struct {
+	dst       image.File
+	at, size  int64
+	zeroBytes []byte
+}
+
+func (w *appended) Unit() int64 { return unit }
+
+func (w *appended) Encode(_ []byte, offset int64, data []byte) (image.Encoded, error) {
+	return image.Encoded{Offset: offset, Length: int64(len(data)), Bytes: data, Plain: true}, nil
+}
+
+func (w *appended) Put(units []image.Encoded) error {
+	for _, u := range units {
+		if err := w.fill(u.Offset); err != nil {
+			return err
+		}
+		if _, err := w.dst.WriteAt(u.Bytes, w.at); err != nil {
+			return err
+		}
+		w.at += u.Length
+	}
+	return nil
+}
+
+func (w *appended) fill(to int64) error {
+	if w.zeroBytes == nil {
+		w.zeroBytes = make([]byte, 256<<10)
+	}
+	for w.at < to {
+		n, err := w.dst.WriteAt(w.zeroBytes[:min(int64(len(w.zeroBytes)), to-w.at)], w.at)
+		w.at += int64(n)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *appended) Finish() error {
+	if err := w.fill(w.size); err != nil {
+		return err
+	}
+	return w.dst.Sync()
+}
+
+func (w *appended) Close() error { return nil }
