@@ -69,7 +69,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		checkCommand(), planCommand(), schemaCommand(), fmtCommand(),
 		bootCommand(), statusCommand(), whyCommand(), analyzeCommand(), retryCommand(), skipCommand(), bundleCommand(), shutdownCommand(),
-		keysCommand(), luksCommand(),
+		keysCommand(), luksCommand(), iscsiCommand(),
 		childCommand(), docsCommand(), versionCommand(),
 	)
 	return root

@@ -26,7 +26,7 @@ func TestScripts(t *testing.T) {
 	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"orchestrate": orchestrate, "becomes": becomes},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"orchestrate": orchestrate, "becomes": becomes, "portal": portal},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("DOCS", here+"/../docs")
 			e.Setenv("EVENTS", here+"/../boot/report/testdata/five.events")
