@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -10,22 +11,19 @@ import (
 
 	"initd/boot/step"
 	"initd/hw/kmod"
-	"initd/initd/child"
 	"initd/shutdown"
 )
 
-// childCommand is the child's side of initd/child; people never call it.
+// childCommand tells who calls it wrongly; right calls do not come this far
+// (see run). People never call it.
 func childCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "child NAME",
 		Short:  "Run one function for the orchestrator",
 		Hidden: true,
 		Args:   exactly(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			if code := child.Main(args[0], childFuncs(), c.ErrOrStderr()); code != 0 {
-				return exitCode(code)
-			}
-			return nil
+		RunE: func(*cobra.Command, []string) error {
+			return usageError{errors.New("initd child: started by the orchestrator only")}
 		},
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"initd/initd/child"
 )
 
 func main() {
@@ -33,6 +35,10 @@ type usageError struct{ error }
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if name := filepath.Base(args[0]); name == "modprobe" {
 		return modprobe(args[1:], stdout, stderr)
+	}
+	// Children start often, while machines wait for them: they do without the tree of commands.
+	if len(args) == 3 && args[1] == "child" {
+		return child.Main(args[2], childFuncs(), stderr)
 	}
 	root := rootCommand()
 	root.SetArgs(args[1:])

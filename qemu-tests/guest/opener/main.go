@@ -27,7 +27,7 @@ import (
 )
 
 type opener struct {
-	prefix, keys         string
+	prefix, keys, exe    string
 	count, rounds, width int
 	hash, steps          bool
 }
@@ -42,6 +42,7 @@ type volume struct {
 func main() {
 	var o opener
 	flag.StringVar(&o.prefix, "prefix", "", "devices are this and a number from 1 on")
+	flag.StringVar(&o.exe, "exe", "/usr/bin/initd", "the program whose children open volumes")
 	flag.StringVar(&o.keys, "keys", "", "folder with a key file for each number")
 	flag.IntVar(&o.count, "count", 1, "how many volumes there are")
 	flag.IntVar(&o.rounds, "rounds", 1, "how often each side has its turn")
@@ -109,7 +110,7 @@ func (o opener) ours(ctx context.Context) error {
 	opened := 0
 	var failed error
 	start := time.Now()
-	runner := &child.Runner{Exe: "/usr/bin/initd"}
+	runner := &child.Runner{Exe: o.exe}
 	_, err := runner.Run(ctx, step.Call{Func: "luks-open", Unit: "bench", Params: volumes, Files: files, Progress: func(p step.ChildProgress) {
 		if o.steps {
 			what := "open"
