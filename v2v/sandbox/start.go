@@ -1,0 +1,189 @@
+package sandbox
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"initd/v2v/image"
+)
+
+// kill ends the child and whatever waits for it.
+func (p *process) kill() {
+	if p.pid > 0 {
+		_ = unix.Kill(p.pid, unix.SIGKILL) // not reaped before gone is closed, and nobody kills after that
+	}
+}
+
+// start runs a child with a source. It has read nothing yet.
+func start(f *os.File, name string, src Source, opt Options) (*process, error) {
+	opt = opt.withDefaults(runtime.NumCPU())
+	fail := func(err error) (*process, error) {
+		return nil, fmt.Errorf("start a reader for %s: %w", name, err)
+	}
+	slots, err := shared(opt.Slots * SlotSize)
+	if err != nil {
+		return fail(err)
+	}
+	defer slots.Close()
+	mem, err := unix.Mmap(int(slots.Fd()), 0, opt.Slots*SlotSize, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fail(fmt.Errorf("map the shared buffers: %w", err))
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		_ = unix.Munmap(mem)
+		return fail(fmt.Errorf("socketpair: %w", err))
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "reader")
+	defer theirs.Close()
+	p := &process{name: name, src: src, opt: opt, mem: mem, socket: os.NewFile(uintptr(pair[0]), "reader"), gone: make(chan struct{}),
+		free: make(chan uint32, opt.Slots), answer: make([]chan message, opt.Slots), asked: make([]atomic.Bool, opt.Slots)}
+	for i := range opt.Slots {
+		p.answer[i] = make(chan message, 1)
+		p.free <- uint32(i)
+	}
+
+	cmd := exec.Command("/proc/self/exe", arg, name)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = []string{
+		envMemory + "=" + strconv.FormatInt(opt.Memory, 10),
+		envSlots + "=" + strconv.Itoa(opt.Slots),
+		envParent + "=" + strconv.Itoa(os.Getpid()),
+	}
+	complaint := &tail{}
+	cmd.Stderr = complaint
+	cmd.ExtraFiles = []*os.File{theirs, slots, f}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	go p.run(cmd, complaint, started)
+	if err := <-started; err != nil {
+		_ = unix.Munmap(mem)
+		p.socket.Close()
+		return fail(err)
+	}
+	go p.listen()
+	return p, nil
+}
+
+// run starts and reaps the child on one thread: the kernel kills it when the thread that started it ends, not the process.
+func (p *process) run(cmd *exec.Cmd, complaint *tail, started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := cmd.Start(); err != nil {
+		started <- err
+		return
+	}
+	p.pid = cmd.Process.Pid
+	started <- nil
+	_ = cmd.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = p.cause
+	if p.err == nil {
+		p.err = death(p.name, cmd.ProcessState, complaint.String())
+		p.cause = p.err
+	}
+	close(p.gone)
+}
+
+// shared makes the buffers: memory that neither side can shrink under the other.
+func shared(size int) (*os.File, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate("v2v-slots", flags|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		fd, err = unix.MemfdCreate("v2v-slots", flags)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "v2v-slots")
+	if err := f.Truncate(int64(size)); err != nil {
+		return nil, errors.Join(fmt.Errorf("size the shared buffers: %w", err), f.Close())
+	}
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
+		return nil, errors.Join(fmt.Errorf("seal the shared buffers: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// Codes of what an image can do to its reader.
+const (
+	CodeCrash    = "reader-crash"
+	CodeMemory   = "reader-memory"
+	CodeBusy     = "reader-busy"
+	CodeSilent   = "reader-silent"
+	CodeSyscall  = "reader-syscall"
+	CodeProtocol = "reader-protocol"
+	CodeKilled   = "reader-killed"
+)
+
+// death says what the end of a child means that we did not end.
+func death(name string, state *os.ProcessState, said string) error {
+	const again = "fetch the image again from whom you trust; if it is sound, this is a defect of the reader: report it with the image"
+	fault := func(code, what, do string) error {
+		return &image.Error{Fault: image.Corrupt, Code: code, Image: name, What: what, Do: do}
+	}
+	status, _ := state.Sys().(syscall.WaitStatus)
+	first := reason(said)
+	switch {
+	case status.Signaled() && status.Signal() == syscall.SIGSYS:
+		return fault(CodeSyscall, "its reader was ended because it tried what no reader does", "do not use this image: it is made to take its reader over")
+	case status.Signaled():
+		return fault(CodeKilled, fmt.Sprintf("its reader was ended from outside: %v", status.Signal()),
+			"the kernel does this when memory is short: see dmesg; then try again")
+	case status.Exited() && status.ExitStatus() == exitNotConfined, status.Exited() && status.ExitStatus() == exitCannotServe:
+		return fmt.Errorf("start a reader for %s: %s", name, first)
+	case strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"):
+		return fault(CodeMemory, "reading it takes more memory than a reader may have", "do not use this image: it is made to exhaust its reader")
+	case first != "":
+		return fault(CodeCrash, "its reader crashed: "+first, again)
+	}
+	return fault(CodeCrash, fmt.Sprintf("its reader ended by itself: %v", state), again)
+}
+
+func protocol(name, what string) error {
+	return &image.Error{Fault: image.Corrupt, Code: CodeProtocol, Image: name, What: "its reader answered with " + what,
+		Do: "do not use this image: it seems to have taken its reader over"}
+}
+
+// reason is the line of a Go program's last words that says most.
+func reason(said string) string {
+	for line := range strings.Lines(said) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "runtime: ") {
+			return clean(line)
+		}
+	}
+	return clean(strings.TrimSpace(said))
+}
+
+// tail keeps the beginning of what a child complains of, bounded.
+type tail struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	const most = 64 << 10
+	t.b.Write(p[:min(len(p), max(most-t.b.Len(), 0))])
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.b.String()
+}
