@@ -10,12 +10,14 @@ import (
 	"strings"
 
 	"initd/v2v/image"
+	"initd/v2v/qcow2"
 	"initd/v2v/raw"
 )
 
 // All lists the formats, in the order in which detection asks them.
 func All() []image.Format {
 	return []image.Format{
+		qcow2.Format(),
 		raw.Format(),
 	}
 }
