@@ -49,6 +49,7 @@ var rows = []row{
 			return []*vm.Disk{vm.NewDisk(t, "mount-ext4", 32*vm.MiB), vm.NewDisk(t, "mount-xfs", 400*vm.MiB)}
 		},
 		Programs: []string{"mke2fs", "fsck.ext4", "debugfs", "mkfs.xfs"}},
+	{Package: "./qemu-tests/guest/fabrics", Modules: []string{"nvmet-tcp", "nvme-tcp"}},
 	{Package: "./hw/clock"},
 	{Package: "./hw/link", Modules: []string{"virtio_net"}, Cards: []string{"52:54:00:00:00:17"}, Programs: []string{"udevadm"}},
 	{Package: "./hw/watchdog", Modules: []string{"softdog"}},
