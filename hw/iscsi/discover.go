@@ -97,11 +97,11 @@ func (s *plainSession) discover(m *machine, at Portal) ([]Target, error) {
 	for p := m.first(); p != nil; {
 		p.put32(24, s.cmdSN)
 		if _, err := s.conn.Write(p.encode(digests{})); err != nil {
-			return nil, err
+			return nil, m.ended(err)
 		}
 		answer, err := readPDU(s.conn, maxLoginData, digests{})
 		if err != nil {
-			return nil, err
+			return nil, m.ended(err)
 		}
 		if p, err = m.next(answer); err != nil {
 			return nil, err

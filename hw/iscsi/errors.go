@@ -92,6 +92,31 @@ func (e *PortalError) Hint() string {
 	return "look at the target's log for why it ended the connection"
 }
 
+// endedError is a connection that ended in the middle of a login.
+type endedError struct {
+	err       error
+	noSecrets bool // it ended at once, and nobody was named
+}
+
+func (e *endedError) Error() string { return e.err.Error() }
+func (e *endedError) Unwrap() error { return e.err }
+
+// Hint says what to do.
+func (e *endedError) Hint() string {
+	if e.noSecrets {
+		return "look at the target's log for why; LIO does so where it wants CHAP and is offered none"
+	}
+	return "look at the target's log for why it ended the connection"
+}
+
+// ended marks the end of a connection in this login; other errors stay as they are.
+func (m *machine) ended(err error) error {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
+		return err
+	}
+	return &endedError{err: err, noSecrets: m.req.chap == nil && m.rounds == 0}
+}
+
 // errDial marks what happened before there was a connection.
 var errDial = errors.New("no connection")
 

@@ -51,6 +51,7 @@ var rows = []row{
 		Programs: []string{"mke2fs", "fsck.ext4", "debugfs", "mkfs.xfs"}},
 	{Package: "./qemu-tests/guest/fabrics", Modules: []string{"nvmet-tcp", "nvme-tcp"}},
 	{Package: "./hw/clock"},
+	{Package: "./qemu-tests/peer/lio", Alone: true, Modules: []string{"target_core_mod", "target_core_file", "iscsi_target_mod", "iscsi_tcp", "sd_mod", "crc32c"}},
 	{Package: "./hw/link", Modules: []string{"virtio_net"}, Cards: []string{"52:54:00:00:00:17"}, Programs: []string{"udevadm"}},
 	{Package: "./hw/watchdog", Modules: []string{"softdog"}},
 	{Package: "./shutdown", Alone: true, // it takes down all there is

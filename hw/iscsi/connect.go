@@ -1,0 +1,286 @@
+package iscsi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"initd/hw/uevent"
+)
+
+// NoLUNError says that a target does not have a LUN that was asked for, or has no disk there.
+type NoLUNError struct {
+	Target string
+	LUN    uint64
+	NoDisk bool // there is something, and it is no disk
+}
+
+func (e *NoLUNError) Error() string {
+	if e.NoDisk {
+		return fmt.Sprintf("LUN %d of %s is no disk", e.LUN, e.Target)
+	}
+	return fmt.Sprintf("%s has no LUN %d for this initiator", e.Target, e.LUN)
+}
+
+// Code is the stable code of this error.
+func (*NoLUNError) Code() string { return "ISCSI-NO-LUN" }
+
+// Hint says what to do.
+func (e *NoLUNError) Hint() string {
+	return "look which LUNs the target maps to this initiator; initd iscsi login --all-luns shows them"
+}
+
+// Login logs in, hands the connection to the kernel, and looks for the LUNs asked for. The login itself is done before
+// there is anything in the kernel: a portal that is dead, slow or unwilling costs nobody else anything, and leaves nothing
+// behind. keep is called with the session's record before I/O can flow. The error is a *SettingError, a *PortalError, a
+// *KernelError or, with a session that stays, a *NoLUNError.
+func (k *Kernel) Login(ctx context.Context, c Config, chap *CHAP, keep func(Record) error) (Record, error) {
+	c, err := c.filled()
+	if err != nil {
+		return Record{}, fmt.Errorf("log in to %s: %w", c.Target, err)
+	}
+	isid := NewISID()
+	conn, result, err := loginAt(ctx, c, isid, chap)
+	if err != nil {
+		return Record{}, err
+	}
+	defer conn.Close() // the kernel holds it
+	rec := Record{ISID: isid.String(), Config: c, Time2Wait: result.agreed.Time2Wait}
+	sid, host, err := k.createSession(firstCmdSN, c.Timing.Commands, c.Timing.Depth)
+	if err != nil {
+		return rec, err
+	}
+	rec.Session, rec.Host = sid, host
+	if err := k.handOver(rec, conn, isid, result, keep); err != nil {
+		return rec, errors.Join(err, k.abandon(sid))
+	}
+	return rec, k.Scan(ctx, rec)
+}
+
+// firstCmdSN is the CmdSN of a session's login and of its first command.
+const firstCmdSN = 1
+
+// handOver gives the kernel a connection that is logged in.
+func (k *Kernel) handOver(rec Record, conn *net.TCPConn, isid ISID, result loginResult, keep func(Record) error) error {
+	sid := rec.Session
+	if err := k.createConn(sid); err != nil {
+		return err
+	}
+	if err := k.bindConn(sid, conn); err != nil {
+		return err
+	}
+	if err := k.setAll(sid, rec.Config.before(isid, result.tag)); err != nil {
+		return err
+	}
+	if err := k.setAll(sid, agreedParams(result.agreed, result.statSN)); err != nil {
+		return err
+	}
+	if keep != nil {
+		if err := keep(rec); err != nil {
+			return err
+		}
+	}
+	return k.start(sid)
+}
+
+func (k *Kernel) bindConn(sid uint32, conn *net.TCPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var bound error
+	if err := raw.Control(func(fd uintptr) { bound = k.bind(sid, fd) }); err != nil {
+		return err
+	}
+	return bound
+}
+
+// abandon takes apart a session that carried no I/O.
+func (k *Kernel) abandon(sid uint32) error {
+	_ = k.stop(sid, stopTerm) // there may be no connection yet
+	return k.destroy(sid)
+}
+
+// loginAt does a whole login in user space, over redirections, and returns its connection.
+func loginAt(ctx context.Context, c Config, isid ISID, chap *CHAP) (*net.TCPConn, loginResult, error) {
+	op := "log in to " + c.Target
+	at := c.Portal
+	for hops := 0; ; hops++ {
+		m, err := newMachine(request{initiator: c.Initiator, target: c.Target, isid: isid, settings: c.Settings, chap: chap})
+		if err != nil {
+			return nil, loginResult{}, fmt.Errorf("%s: %w", op, err)
+		}
+		conn, err := c.dial(ctx, at)
+		if err == nil {
+			if err = converse(ctx, conn, m); err == nil {
+				return conn, m.out, nil
+			}
+			conn.Close() // at once: a target may take one login at a time
+		}
+		next, err := hop(err, hops)
+		if err != nil {
+			return nil, loginResult{}, atPortal(op, at.Address(), err)
+		}
+		at = next
+	}
+}
+
+// hop follows a redirection, up to the bound, or returns the error.
+func hop(err error, hops int) (Portal, error) {
+	var moved *RedirectError
+	switch {
+	case !errors.As(err, &moved):
+		return Portal{}, err
+	case hops == maxRedirects:
+		return Portal{}, protocol("it redirects for ever (last to %s)", moved.Address)
+	}
+	p, err := ParsePortal(moved.Address)
+	if err != nil {
+		return Portal{}, protocol("%v", err)
+	}
+	return p, nil
+}
+
+// dial connects as the configuration wants it.
+func (c Config) dial(ctx context.Context, at Portal) (*net.TCPConn, error) {
+	d := net.Dialer{}
+	if c.Source != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(c.Source)}
+	}
+	if c.Interface != "" {
+		d.Control = func(_, _ string, raw syscall.RawConn) error {
+			var bound error
+			if err := raw.Control(func(fd uintptr) { bound = unix.BindToDevice(int(fd), c.Interface) }); err != nil {
+				return err
+			}
+			return bound
+		}
+	}
+	conn, err := d.DialContext(ctx, "tcp", at.Address())
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("%w: %w", errDial, err)
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// converse runs a login over a socket of our own, until ctx ends.
+func converse(ctx context.Context, conn *net.TCPConn, m *machine) (err error) {
+	release := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if !release() && err == nil {
+			err = context.Cause(ctx) // the deadline would stay with the connection
+		}
+		if err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+		}
+	}()
+	for p := m.first(); p != nil; {
+		p.put32(24, firstCmdSN)
+		if _, err := conn.Write(p.encode(digests{})); err != nil {
+			return m.ended(err)
+		}
+		answer, err := readPDU(conn, maxLoginData, digests{})
+		if err != nil {
+			return m.ended(err)
+		}
+		if p, err = m.next(answer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Scan looks for the LUNs that a session's record asks for, and waits until their disks are there. It can sleep in the
+// kernel for as long as the target does not answer.
+func (k *Kernel) Scan(ctx context.Context, rec Record) error {
+	if rec.Config.AllLUNs {
+		if err := scan(rec.Host, "-"); err != nil {
+			return fmt.Errorf("look for LUNs of %s: %w", rec.Config.Target, err)
+		}
+	}
+	if len(rec.Config.LUNs) == 0 {
+		return nil
+	}
+	life, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events, err := uevent.Subscribe(life, uevent.Kernel)
+	if err != nil {
+		return err
+	}
+	for _, lun := range rec.Config.LUNs {
+		for _, n := range addresses(lun) {
+			if err := scan(rec.Host, strconv.FormatUint(n, 10)); err != nil {
+				return fmt.Errorf("look for LUN %d of %s: %w", lun, rec.Config.Target, err)
+			}
+			if hasUnit(k.sys, rec.Session, lun) {
+				break
+			}
+		}
+	}
+	for {
+		missing, err := k.missing(rec)
+		if err != nil || missing == nil {
+			return err
+		}
+		if missing.NoDisk { // sd comes a little later than the SCSI device
+			select {
+			case _, ok := <-events:
+				if ok {
+					continue
+				}
+			case <-ctx.Done():
+			}
+		}
+		return fmt.Errorf("log in to %s: %w", rec.Config.Target, missing)
+	}
+}
+
+// missing returns the first LUN without a disk, or nil.
+func (k *Kernel) missing(rec Record) (*NoLUNError, error) {
+	s, err := ReadSession(k.sys, rec.Session)
+	if err != nil {
+		return nil, err
+	}
+	for _, lun := range rec.Config.LUNs {
+		if d, ok := s.Disk(lun); !ok || !present(d) {
+			return &NoLUNError{Target: rec.Config.Target, LUN: lun, NoDisk: hasUnit(k.sys, rec.Session, lun)}, nil
+		}
+	}
+	return nil, nil
+}
+
+// Disk returns the disk of a LUN.
+func (s Session) Disk(lun uint64) (Disk, bool) {
+	for _, n := range addresses(lun) {
+		for _, d := range s.Disks {
+			if d.LUN == n {
+				return d, true
+			}
+		}
+	}
+	return Disk{}, false
+}
+
+func present(d Disk) bool {
+	_, err := os.Stat(d.Node())
+	return err == nil
+}
+
+// addresses are the numbers by which the kernel and sysfs may count a LUN: from 256 on arrays use the flat address space
+// (SAM-5, 4.7.7.4, scsilun_to_int), LIO does not.
+func addresses(lun uint64) []uint64 {
+	if lun >= 256 && lun < 1<<14 {
+		return []uint64{lun, lun | 1<<14}
+	}
+	return []uint64{lun}
+}

@@ -1,0 +1,113 @@
+package iscsi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// Record is what the kernel does not remember of a session of ours: who else takes it over needs it.
+type Record struct {
+	Version   int    `json:"version"` // 1
+	Session   uint32 `json:"session"`
+	Host      uint32 `json:"host"`
+	ISID      string `json:"isid"`
+	Config    Config `json:"config"`
+	Time2Wait uint32 `json:"time2Wait"` // seconds to leave a target alone after a lost connection
+	// Key names the CHAP secrets in the orchestrator's store, or File the file that holds them; both empty: none are used.
+	Key  string `json:"key,omitempty"`
+	File string `json:"file,omitempty"`
+	// Unit is whom the session belongs to; empty: somebody's by hand.
+	Unit string `json:"unit,omitempty"`
+}
+
+const recordVersion = 1
+
+// maxRecord bounds a record, bytes.
+const maxRecord = 256 << 10
+
+// Records keeps a record a session in a directory.
+type Records struct{ dir string }
+
+// RecordsAt are the records below /run/initd, or another state directory.
+func RecordsAt(run string) Records { return Records{dir: filepath.Join(run, "iscsi")} }
+
+func (r Records) path(isid string) string { return filepath.Join(r.dir, isid+".json") }
+
+// Write keeps a record, at once and as a whole.
+func (r Records) Write(rec Record) error {
+	rec.Version = recordVersion
+	b, err := json.MarshalIndent(rec, "", " ")
+	if err == nil {
+		err = os.MkdirAll(r.dir, 0o755)
+	}
+	if err == nil {
+		err = renameio.WriteFile(r.path(rec.ISID), b, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("keep iSCSI session %d: %w", rec.Session, err)
+	}
+	return nil
+}
+
+// Remove forgets a session.
+func (r Records) Remove(isid string) error {
+	if err := os.Remove(r.path(isid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget iSCSI session %s: %w", isid, err)
+	}
+	return nil
+}
+
+// Read reads the record of one session; fs.ErrNotExist without one.
+func (r Records) Read(isid string) (Record, error) {
+	var rec Record
+	b, err := os.ReadFile(r.path(isid))
+	if err != nil {
+		return rec, err
+	}
+	if len(b) > maxRecord {
+		return rec, fmt.Errorf("%s: it is no record of a session", r.path(isid))
+	}
+	if err := json.Unmarshal(b, &rec); err != nil {
+		return rec, fmt.Errorf("%s: %w", r.path(isid), err)
+	}
+	if rec.Version != recordVersion || rec.ISID != isid {
+		return rec, fmt.Errorf("%s: a record of version %d for %q", r.path(isid), rec.Version, rec.ISID)
+	}
+	return rec, nil
+}
+
+// List reads all records; those that cannot be read are errors, beside the others.
+func (r Records) List() ([]Record, error) {
+	entries, err := os.ReadDir(r.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list iSCSI sessions: %w", err)
+	}
+	var list []Record
+	var bad error
+	for _, e := range entries {
+		isid, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok || strings.HasPrefix(isid, ".") {
+			continue
+		}
+		rec, err := r.Read(isid)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			bad = errors.Join(bad, err)
+			continue
+		}
+		list = append(list, rec)
+	}
+	return list, bad
+}

@@ -1,0 +1,72 @@
+// Package lio makes a peer machine an iSCSI target by the kernel's LIO, and breaks it on purpose.
+//
+// It owns the configuration of LIO in configfs and the faults that can be made there; what LIO cannot be told to do is for
+// hw/iscsi/iscsitest, whose scripted servers it runs beside. It needs the modules target_core_mod, target_core_file,
+// target_core_iblock, iscsi_target_mod and those of the disks. The disks' content is the test's.
+package lio
+
+import "initd/hw/iscsi/iscsitest"
+
+// Config is a target machine.
+type Config struct {
+	Targets []Target `json:"targets,omitempty"`
+	// Discovery wants this user's CHAP before it lists anything.
+	Discovery *Auth `json:"discovery,omitempty"`
+	// Scripted are login servers that do what LIO cannot.
+	Scripted []Scripted `json:"scripted,omitempty"`
+}
+
+// Scripted is a server of iscsitest.
+type Scripted struct {
+	Listen string           `json:"listen"`
+	Script iscsitest.Script `json:"script"`
+}
+
+// Target is one.
+type Target struct {
+	IQN     string   `json:"iqn"`
+	Portals []string `json:"portals"` // HOST:PORT, IPv6 in brackets
+	LUNs    []LUN    `json:"luns"`
+	// Initiators that may use it; none: any, with this target's Auth, if any.
+	Initiators []Initiator `json:"initiators,omitempty"`
+	Auth       *Auth       `json:"auth,omitempty"`
+	// Attributes of the portal group ("default_cmdsn_depth") and its parameters ("HeaderDigest").
+	Attributes map[string]string `json:"attributes,omitempty"`
+	Parameters map[string]string `json:"parameters,omitempty"`
+	Off        bool              `json:"off,omitempty"`
+}
+
+// LUN is a disk of a target.
+type LUN struct {
+	Number int `json:"number"`
+	// MiB of memory; or Device, the node of a block device.
+	MiB    int    `json:"mib,omitempty"`
+	Device string `json:"device,omitempty"`
+	// Serial is the unit serial number that all targets of the same disk show (default: made of target and number).
+	Serial string `json:"serial,omitempty"`
+	// Same names another disk, TARGET/NUMBER, that this is a second way to.
+	Same string `json:"same,omitempty"`
+}
+
+// Initiator may use a target.
+type Initiator struct {
+	Name string `json:"name"`
+	Auth *Auth  `json:"auth,omitempty"`
+}
+
+// Auth is CHAP.
+type Auth struct {
+	User, Password             string
+	MutualUser, MutualPassword string
+}
+
+// Change is a fault, or its end.
+type Change struct {
+	// Do is on or off (Target; all of them without one), portal-on or portal-off (Portal of Target), password (of Initiator at
+	// Target becomes Value).
+	Do        string `json:"do"`
+	Target    string `json:"target,omitempty"`
+	Portal    string `json:"portal,omitempty"`
+	Initiator string `json:"initiator,omitempty"`
+	Value     string `json:"value,omitempty"`
+}
