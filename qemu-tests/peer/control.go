@@ -37,9 +37,14 @@ func (p *peer) obey(c config.Command, powerOff func()) error {
 			return errors.New("this peer is no NVMe/TCP target, or nothing is to change")
 		}
 		return p.nvmet.Change(*c.NVMet)
+	case "lio":
+		if p.lio == nil || c.LIO == nil {
+			return errors.New("this peer is no iSCSI target, or nothing is to change")
+		}
+		return p.lio.Change(*c.LIO)
 	case "power-off":
 		powerOff()
 		return nil
 	}
-	return fmt.Errorf("%q is no command: want stop, start, hang-up, nvmet or power-off", c.Do)
+	return fmt.Errorf("%q is no command: want stop, start, hang-up, nvmet, lio or power-off", c.Do)
 }

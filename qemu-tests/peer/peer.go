@@ -11,6 +11,7 @@ import (
 	"initd/qemu-tests/peer/config"
 	"initd/qemu-tests/peer/dhcp"
 	"initd/qemu-tests/peer/keyserver"
+	"initd/qemu-tests/peer/lio"
 	"initd/qemu-tests/peer/network"
 	"initd/qemu-tests/peer/ntp"
 	"initd/qemu-tests/peer/nvmet"
@@ -21,6 +22,7 @@ type peer struct {
 	emit  func(any)
 	links map[string]string // interface names by MAC address
 	nvmet *nvmet.Target     // nil if it is none
+	lio   *lio.Machine      // the same
 
 	wg     sync.WaitGroup
 	failed chan error // of servers that end by themselves
@@ -73,6 +75,13 @@ func start(ctx context.Context, cfg config.Config, emit func(any)) (*peer, error
 	if cfg.NVMet != nil {
 		var err error
 		if p.nvmet, err = nvmet.Start(ctx, *cfg.NVMet); err != nil {
+			p.close()
+			return nil, err
+		}
+	}
+	if cfg.LIO != nil {
+		var err error
+		if p.lio, err = lio.Start(ctx, *cfg.LIO); err != nil {
 			p.close()
 			return nil, err
 		}

@@ -6,6 +6,7 @@ package config
 import (
 	"initd/qemu-tests/peer/dhcp"
 	"initd/qemu-tests/peer/keyserver"
+	"initd/qemu-tests/peer/lio"
 	"initd/qemu-tests/peer/network"
 	"initd/qemu-tests/peer/ntp"
 	"initd/qemu-tests/peer/nvmet"
@@ -23,15 +24,19 @@ type Config struct {
 	DHCP       []dhcp.Config      `json:"dhcp,omitempty"`
 	// NVMet makes it an NVMe/TCP target, in a machine only.
 	NVMet *nvmet.Config `json:"nvmet,omitempty"`
+	// LIO makes it an iSCSI target, in a machine only.
+	LIO *lio.Config `json:"lio,omitempty"`
 }
 
 // Command is what a test tells a peer by the event port, one JSON object a
 // line. Each is answered by {"event":"done","do":…,"server":…}, with an "error" where
 // it failed.
 type Command struct {
-	// Do is stop, start or hang-up (with the name of a key Server), nvmet, or power-off.
+	// Do is stop, start or hang-up (with the name of a key Server), nvmet, lio, or power-off.
 	Do     string `json:"do"`
 	Server string `json:"server,omitempty"`
 	// NVMet is what changes at the NVMe/TCP target.
 	NVMet *nvmet.Change `json:"nvmet,omitempty"`
+	// LIO is what changes at the iSCSI targets.
+	LIO *lio.Change `json:"lio,omitempty"`
 }
