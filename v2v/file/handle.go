@@ -132,7 +132,7 @@ func (h *handle) explain(op string, off int64, err error) error {
 	}
 	switch {
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("%s %s at %d: %w; free some room there, then run it again with --resume", op, h.name, off, err)
+		return fmt.Errorf("%s %s at %d: %w; free some room there, and run it again", op, h.name, off, err)
 	case errors.Is(err, unix.EFBIG):
 		return fmt.Errorf("%s %s at %d: %w; that file system or a limit (ulimit -f) takes no larger file: choose a subformat of several files, or another place", op, h.name, off, err)
 	case errors.Is(err, unix.EDQUOT):

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +34,11 @@ type Source struct {
 	dir   string
 	block bool
 	opt   OpenOptions
+	// moved says where siblings lie that do not have their names yet.
+	moved map[string]string
+
+	mu       sync.Mutex
+	siblings []fs.FileInfo // of all that were opened
 }
 
 var (
@@ -153,6 +159,10 @@ func (s *Source) Sibling(name string) (image.Source, error) {
 	case s.dir == "":
 		return nil, refuse("cannot be looked for: the image has no directory")
 	}
+	said := name
+	if to, ok := s.moved[name]; ok {
+		name = to
+	}
 	dir, err := unix.Open(s.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: s.dir, Err: err}
@@ -177,13 +187,27 @@ func (s *Source) Sibling(name string) (image.Source, error) {
 	}
 	var sib *Source
 	if err == nil {
-		sib, err = newSource(f, f.Name(), OpenOptions{NoSiblings: true, Shared: s.opt.Shared})
+		sib, err = newSource(f, filepath.Join(filepath.Dir(s.name), said), OpenOptions{NoSiblings: true, Shared: s.opt.Shared})
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
+	s.mu.Lock()
+	s.siblings = append(s.siblings, info)
+	s.mu.Unlock()
 	return sib, nil
+}
+
+// Opened tells all files that were opened: this one, and the siblings that the image has named so far.
+func (s *Source) Opened() []fs.FileInfo {
+	var all []fs.FileInfo
+	if info, err := s.f.Stat(); err == nil {
+		all = append(all, info)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append(all, s.siblings...)
 }
 
 // Stored is what the file occupies on its file system, in bytes; -1 for a device.

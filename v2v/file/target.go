@@ -24,6 +24,7 @@ type Target struct {
 	// parts are the unfinished files with their final paths, in the order in which they were made; the main one is the first.
 	parts   []part
 	old     os.FileInfo // what is replaced; nil if nothing is
+	sources []fs.FileInfo
 	resumed bool
 	done    bool
 }
@@ -41,6 +42,8 @@ type CreateOptions struct {
 	Resume bool
 	// Stdout is what the path "-" means.
 	Stdout io.Writer
+	// Sources are files that must not be written over (Source.Opened).
+	Sources []fs.FileInfo
 }
 
 // An unfinished file lies beside its final place, hidden, under a name that says whose it is. The main one is locked by the process that
@@ -52,6 +55,9 @@ const (
 
 // ErrBusy is a target that another process is writing.
 var ErrBusy = errors.New("another process is converting to it")
+
+// ErrSame is a target that the source is made of.
+var ErrSame = errors.New("is what is being read; write to another name, and rename it afterwards")
 
 // Create prepares a target. A regular file, or a name that nothing has, is written under another name until Commit; an existing image
 // stays whole until then. A block device is opened for this process alone. "-" is standard output.
@@ -76,9 +82,11 @@ func Create(path string, opt CreateOptions) (*Target, error) {
 	if strings.HasSuffix(path, "/") {
 		return nil, fmt.Errorf("%s: is a directory; name the file too", path)
 	}
-	t := &Target{path: real, said: path}
+	t := &Target{path: real, said: path, sources: opt.Sources}
 	info, err := os.Stat(real)
 	switch {
+	case err == nil && t.isSource(info):
+		return nil, fmt.Errorf("%s: %w", path, ErrSame)
 	case errors.Is(err, fs.ErrNotExist):
 		return t, t.openPart(opt)
 	case err != nil:
@@ -101,6 +109,21 @@ func Create(path string, opt CreateOptions) (*Target, error) {
 		t.out = &pipe{w: f}
 		return t, nil
 	}
+}
+
+func (t *Target) isSource(info fs.FileInfo) bool {
+	for _, s := range t.sources {
+		if os.SameFile(info, s) || sameDevice(info, s) {
+			return true
+		}
+	}
+	return false
+}
+
+func sameDevice(a, b fs.FileInfo) bool {
+	sa, oka := a.Sys().(*syscall.Stat_t)
+	sb, okb := b.Sys().(*syscall.Stat_t)
+	return oka && okb && a.Mode()&fs.ModeDevice != 0 && b.Mode()&fs.ModeDevice != 0 && sa.Rdev == sb.Rdev
 }
 
 func (t *Target) checkOld() error {
@@ -245,6 +268,12 @@ func (t *Target) Sibling(name string) (image.File, error) {
 	if final == t.path {
 		return nil, fmt.Errorf("%s: the image would have two files of the same name", t.said)
 	}
+	switch info, err := os.Lstat(final); {
+	case err == nil && t.isSource(info):
+		return nil, fmt.Errorf("%s: %w", final, ErrSame)
+	case err == nil && !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s: is in the way and no regular file", final)
+	}
 	temp := PartPath(t.path) + "." + name
 	flags := os.O_RDWR | os.O_CREATE | unix.O_NOFOLLOW
 	if !t.resumed {
@@ -306,14 +335,16 @@ func (t *Target) Commit() error {
 		t.done = true
 		return t.closeAll()
 	}
-	for i := len(t.parts) - 1; i >= 0; i-- {
-		p := t.parts[i]
-		if i == 0 && t.old != nil {
+	for _, p := range t.parts {
+		if t.old != nil {
 			t.keepOwner(p.h.f)
 		}
 		if err := p.h.Sync(); err != nil {
 			return err
 		}
+	}
+	for i := len(t.parts) - 1; i >= 0; i-- {
+		p := t.parts[i]
 		if err := os.Rename(p.temp, p.final); err != nil {
 			return err
 		}
@@ -377,4 +408,54 @@ func (t *Target) closeAll() error {
 		errs = append(errs, t.main.f.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// Reread opens what was written, before it has its name. What the kernel holds of it in memory is dropped where that is possible, so that
+// it comes from the disk.
+func (t *Target) Reread() (*Source, error) {
+	if t.out != nil {
+		return nil, fmt.Errorf("%s: what went through a pipe cannot be read back", t.said)
+	}
+	path := t.path
+	moved := map[string]string{}
+	for i, p := range t.parts {
+		if i == 0 {
+			path = p.temp
+		} else {
+			moved[filepath.Base(p.final)] = filepath.Base(p.temp)
+		}
+		_ = unix.Fadvise(int(p.h.f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	}
+	if t.main.block {
+		_ = unix.Fadvise(int(t.main.f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	}
+	s, err := Open(path, OpenOptions{})
+	if err != nil {
+		return nil, err
+	}
+	s.name, s.moved = t.said, moved
+	return s, nil
+}
+
+// CheckSpace says whether the target's file system has so many bytes left for this user. What a device holds is checked when its
+// size is set.
+func (t *Target) CheckSpace(need int64) error {
+	if t.main == nil || t.main.block {
+		return nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(t.main.f.Fd()), &fs); err != nil {
+		return fmt.Errorf("%s: ask how much room is left: %w", t.said, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(t.main.f.Fd()), &st); err != nil {
+		return err
+	}
+	free := int64(fs.Bavail)*fs.Bsize + st.Blocks*512 // an unfinished file counts for what it has
+	if need > free {
+		return &image.Error{Fault: image.TooLarge, Code: "no-space", Image: t.said,
+			What: fmt.Sprintf("up to %d bytes are needed, and the file system of %s has %d left", need, filepath.Dir(t.path), free),
+			Do:   "free some room, choose another place, or begin all the same with --no-space-check"}
+	}
+	return nil
 }

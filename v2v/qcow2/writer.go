@@ -102,7 +102,7 @@ func (w *writer) Encode(dst []byte, offset int64, data []byte) (image.Encoded, e
 		return e, fmt.Errorf("compress the cluster at %d: %w", offset, err)
 	}
 	if ok {
-		e.Bytes, e.Plain = packed, false
+		e.Bytes, e.Plain = packed[len(dst):], false
 	}
 	return e, nil
 }

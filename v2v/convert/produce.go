@@ -1,0 +1,194 @@
+package convert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"unsafe"
+
+	"initd/v2v/image"
+)
+
+// fromExtents makes chunks out of a map of the disk: those that hold data, and the gaps between them.
+func fromExtents(r image.Reader, from, chunkSize int64, limit *limiter) func(context.Context, func() (*chunk, error), func(*chunk) error) error {
+	return func(ctx context.Context, next func() (*chunk, error), emit func(*chunk) error) error {
+		p := &producer{ctx: ctx, next: next, emit: emit, size: r.Size(), chunkSize: chunkSize, at: from, limit: limit}
+		for e, err := range r.Extents(from) {
+			if err != nil {
+				return err
+			}
+			if e.Kind != image.Data {
+				continue
+			}
+			if err := p.data(e.Offset, e.End()); err != nil {
+				return err
+			}
+		}
+		return p.close()
+	}
+}
+
+// producer gathers ranges of data, which come in order, into chunks.
+type producer struct {
+	ctx       context.Context
+	next      func() (*chunk, error)
+	emit      func(*chunk) error
+	size      int64
+	chunkSize int64
+	at        int64 // the end of what was emitted
+	open      *chunk
+	limit     *limiter
+}
+
+func (p *producer) data(from, to int64) error {
+	for from < to {
+		start := from / p.chunkSize * p.chunkSize
+		if p.open == nil || p.open.off != start {
+			if err := p.begin(start); err != nil {
+				return err
+			}
+		}
+		stop := min(to, p.open.end())
+		p.open.parts = append(p.open.parts, span{from, stop - from})
+		from = stop
+	}
+	return nil
+}
+
+// begin closes the open chunk, emits the gap before the next one, and opens that.
+func (p *producer) begin(start int64) error {
+	if err := p.flush(); err != nil {
+		return err
+	}
+	start = max(start, p.at)
+	if err := p.gap(start); err != nil {
+		return err
+	}
+	c, err := p.next()
+	if err != nil {
+		return err
+	}
+	c.off, c.length = start, min(p.size, start/p.chunkSize*p.chunkSize+p.chunkSize)-start
+	p.open = c
+	return nil
+}
+
+func (p *producer) gap(to int64) error {
+	if to <= p.at {
+		return nil
+	}
+	c, err := p.next()
+	if err != nil {
+		return err
+	}
+	c.off, c.length, c.gap, c.zero = p.at, to-p.at, true, true
+	p.at = to
+	return p.emit(c)
+}
+
+func (p *producer) flush() error {
+	if p.open == nil {
+		return nil
+	}
+	c := p.open
+	p.open = nil
+	p.at = c.end()
+	var data int64
+	for _, s := range c.parts {
+		data += s.length
+	}
+	// Small islands are read one by one; otherwise the whole chunk is, whose holes the reader fills in.
+	c.sparse = data < c.length/2 && len(c.parts) <= 64
+	if err := p.limit.wait(p.ctx, data); err != nil {
+		return err
+	}
+	return p.emit(c)
+}
+
+func (p *producer) close() error {
+	if err := p.flush(); err != nil {
+		return err
+	}
+	return p.gap(p.size)
+}
+
+// read fills a chunk's buffer.
+func (c *chunk) read(r image.Reader, size int64) error {
+	c.room(size)
+	if !c.sparse {
+		return readFull(r, c.buf, c.off)
+	}
+	at := c.off
+	for _, s := range c.parts {
+		clear(c.buf[at-c.off : s.off-c.off])
+		at = s.off + s.length
+		if err := readFull(r, c.buf[s.off-c.off:at-c.off], s.off); err != nil {
+			return err
+		}
+	}
+	clear(c.buf[at-c.off:])
+	return nil
+}
+
+func readFull(r io.ReaderAt, p []byte, off int64) error {
+	n, err := r.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return fmt.Errorf("read at %d: only %d of %d bytes came", off, n, len(p))
+	}
+	return err
+}
+
+// fromStream makes chunks out of a source that comes once.
+func fromStream(s image.Streamer, chunkSize int64, limit *limiter) func(context.Context, func() (*chunk, error), func(*chunk) error) error {
+	return func(ctx context.Context, next func() (*chunk, error), emit func(*chunk) error) error {
+		p := &producer{ctx: ctx, next: next, emit: emit, size: s.Size(), chunkSize: chunkSize, limit: limit}
+		var last int64
+		for {
+			off, data, err := s.Next()
+			if errors.Is(err, io.EOF) {
+				return p.close()
+			}
+			if err != nil {
+				return err
+			}
+			if off < last || off+int64(len(data)) > p.size {
+				return fmt.Errorf("a stream gave %d bytes at %d, of %d, after %d", len(data), off, p.size, last)
+			}
+			last = off + int64(len(data))
+			if err := p.bytes(off, data); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// bytes copies data that come now into chunks.
+func (p *producer) bytes(off int64, data []byte) error {
+	for len(data) > 0 {
+		start := off / p.chunkSize * p.chunkSize
+		if p.open == nil || p.open.off != start {
+			if err := p.begin(start); err != nil {
+				return err
+			}
+			p.open.room(p.chunkSize)
+			clear(p.open.buf)
+		}
+		n := copy(p.open.buf[off-start:], data)
+		p.open.parts = append(p.open.parts, span{off, int64(n)})
+		off, data = off+int64(n), data[n:]
+	}
+	return nil
+}
+
+// aligned gives memory that begins at a page, as O_DIRECT wants it.
+func aligned(size int64) []byte {
+	page := int64(os.Getpagesize())
+	b := make([]byte, size+page)
+	skip := (page - int64(uintptr(unsafe.Pointer(&b[0]))%uintptr(page))) % page
+	return b[skip : skip+size : skip+size]
+}
