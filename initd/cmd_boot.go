@@ -293,7 +293,7 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 	}
 	deps := &step.Deps{
 		Children: o.children, Services: svc, Devices: o.blocks, Volumes: volumes{}, Keys: o.keys,
-		Modules: o.loader, Desk: o.desk, Life: life, Note: o.note,
+		Modules: o.loader, Desk: o.desk, Life: life, Note: o.note, Lost: o.lost,
 		ClockFloor: o.floor, OwnDNS: o.chosen.plan.Unit("dns") != nil,
 		Paths: o.paths(identity),
 	}
@@ -316,6 +316,18 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 	}
 	o.use(eng)
 	return nil
+}
+
+// lost puts into the report that what a finished unit stands on went, or is
+// there again.
+func (o *orchestrator) lost(unit, resource, reason string, back bool) {
+	e := report.Event{Kind: report.NeedLost, Unit: unit, Resource: resource, Reason: reason, Presence: report.Gone}
+	if back {
+		e.Presence = report.Present
+	}
+	if eng := o.engine.Load(); eng != nil {
+		_ = eng.Record(e) // it ends with the engine
+	}
 }
 
 // keepPlan writes the plan to the state disk once it has reached ready.

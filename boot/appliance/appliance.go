@@ -108,52 +108,6 @@ type Policy struct {
 	Wait      Duration  `yaml:"wait" doc:"how long to wait for what it needs before it counts as degraded; it goes on waiting"`
 }
 
-// Network is the section of links, routes and name servers.
-type Network struct {
-	Pos    Pos     `yaml:"-"`
-	By     string  `yaml:"by" doc:"host: the host configures its network; initd waits and changes nothing"`
-	Links  []Link  `yaml:"links" doc:"network interfaces"`
-	Routes []Route `yaml:"routes" doc:"static routes"`
-	DNS    *DNS    `yaml:"dns" doc:"name servers"`
-}
-
-// Link is a network interface and its addresses.
-type Link struct {
-	Pos       Pos       `yaml:"-"`
-	Name      string    `yaml:"name" want:"required" doc:"what this file calls it, and its kernel name where no match is given"`
-	Match     LinkMatch `yaml:"match" doc:"which interface it is (default: the one of that name)"`
-	MTU       int       `yaml:"mtu" doc:"bytes"`
-	Addresses []string  `yaml:"addresses" doc:"ADDRESS/PREFIX, or dhcp4"`
-	Policy    `yaml:",inline"`
-}
-
-// LinkMatch finds an interface; all keys given must match.
-type LinkMatch struct {
-	MAC    string `yaml:"mac" doc:"hardware address"`
-	Path   string `yaml:"path" doc:"as udev's ID_PATH: pci-0000:00:04.0"`
-	Name   string `yaml:"name" doc:"kernel name"`
-	Driver string `yaml:"driver" doc:"kernel driver"`
-}
-
-// Zero tells whether no key is given.
-func (m LinkMatch) Zero() bool { return m == LinkMatch{} }
-
-// Route is a static route.
-type Route struct {
-	Pos    Pos    `yaml:"-"`
-	To     string `yaml:"to" want:"required" doc:"PREFIX or default"`
-	Via    string `yaml:"via" doc:"gateway address"`
-	Link   string `yaml:"link" doc:"name of a link of this file"`
-	Metric int    `yaml:"metric" doc:"smaller is preferred"`
-}
-
-// DNS is the resolver's configuration.
-type DNS struct {
-	Pos     Pos      `yaml:"-"`
-	Servers []string `yaml:"servers" want:"required" doc:"addresses"`
-	Search  []string `yaml:"search" doc:"search domains"`
-}
-
 // Time names time servers.
 type Time struct {
 	Pos     Pos      `yaml:"-"`

@@ -71,6 +71,9 @@ func (s *state) apply(e report.Event) {
 	case report.UnitChanged:
 		s.unitChanged(u, e)
 	case report.NeedLost:
+		if e.Resource != "" && !u.standsOn(plan.Resource(e.Resource)) {
+			break // what it stands on in another way: recorded by its action
+		}
 		u.noted = e.Presence != report.Present
 		if !u.noted {
 			u.remember()
@@ -78,6 +81,18 @@ func (s *state) apply(e report.Event) {
 	case report.Commanded:
 		u.order, u.why = e.Command, e.Reason
 	}
+}
+
+// standsOn tells whether the unit names r.
+func (u *unit) standsOn(r plan.Resource) bool {
+	for _, n := range u.requires {
+		for _, e := range n.edges {
+			if e.r.name == r {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // clockStepped: what failed because of the clock is due now, not at the end of its pause.

@@ -148,10 +148,10 @@ func (e *Engine) Post(facts ...plan.Fact) error {
 }
 
 // Record puts an event of somebody else (a notice, a line of the kernel, a
-// step of the clock) into the log, in its place between the engine's own.
+// step of the clock, the loss of something that no unit needs by name) into the log, in its place between the engine's own.
 func (e *Engine) Record(ev report.Event) error {
 	switch ev.Kind {
-	case report.Notice, report.KernelFact, report.InitFact, report.ClockStepped, report.ShutdownStep:
+	case report.Notice, report.NeedLost, report.KernelFact, report.InitFact, report.ClockStepped, report.ShutdownStep:
 		return e.queue.put(input{event: ev})
 	}
 	return fmt.Errorf("record an event of kind %q: only the engine makes those", ev.Kind)

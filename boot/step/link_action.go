@@ -2,14 +2,10 @@ package step
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"initd/boot/engine"
 	"initd/boot/plan"
@@ -17,31 +13,24 @@ import (
 )
 
 // linkAction brings interfaces up. rtnetlink does not block on a device, so it
-// works here and in no child. Leases are kept renewed for as long as this
-// process lives; a successor resumes them from a file.
+// works here and in no child. What has to be kept up (leases, name servers of
+// routers, members that come late) is, for as long as this process lives; a
+// successor resumes it from files.
 type linkAction struct {
 	deps *Deps
+	dns  *nameServerFiles
 
-	mu     sync.Mutex
-	keeper map[string]context.CancelFunc // guarded by mu; by unit
+	mu      sync.Mutex
+	keepers map[string]context.CancelFunc // guarded by mu; by unit and what is kept
 }
 
 func newLinkAction(d *Deps) engine.Action {
-	return &linkAction{deps: d, keeper: map[string]context.CancelFunc{}}
+	return &linkAction{deps: d, dns: d.nameServers(), keepers: map[string]context.CancelFunc{}}
 }
 
-// addressProbe is how long other machines are asked whether they have an IPv4
-// address of the file, before it is taken. A network that answers at all
-// answers within milliseconds; every boot pays this.
-const addressProbe = 300 * time.Millisecond
-
-func (s linkSpec) config() link.Config {
-	return link.Config{
-		Probe: addressProbe,
-		Name:  s.Name, MTU: s.MTU, Addresses: s.Addresses,
-		Match: link.Match{MAC: s.Match.MAC, Path: s.Match.Path, Name: s.Match.Name, Driver: s.Match.Driver},
-	}
-}
+// partnerPatience is how long the switch of an 802.3ad bond is waited for.
+// The first answer of one takes a few seconds.
+const partnerPatience = 10 * time.Second
 
 func (a *linkAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, error) {
 	s, err := spec[linkSpec](u)
@@ -56,15 +45,29 @@ func (a *linkAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, err
 	if err != nil {
 		return engine.Checked{}, err
 	}
-	i, err := st.Find(s.config().Match)
-	if err == nil && answer == link.Same && s.DHCP4 {
-		if l, ok := a.resume(s.Name, st, i); ok {
-			a.keep(u.ID, s.Name, i.Name, l)
-		} else {
-			answer, reason = link.Partial, "no lease"
+	i, err := s.which(st)
+	if err == nil && answer == link.Same {
+		if why := a.resume(u, s, st, i); why != "" {
+			answer, reason = link.Partial, why
 		}
 	}
 	return engine.Checked{Answer: engine.Answer(answer), Reason: reason, Object: i.Name}, nil
+}
+
+// resume takes up what an orchestrator before this one kept, and says what is
+// missing.
+func (a *linkAction) resume(u *plan.Unit, s linkSpec, st *link.State, i link.Interface) (missing string) {
+	if s.DHCP4 && !a.resume4(u, s, st, i) {
+		return "no lease by DHCP"
+	}
+	if s.RA && !st.HasDynamic6(i.Index) {
+		return "no address from a router"
+	}
+	if s.Bond != nil && s.Bond.LACP && i.PartnerMissing() {
+		return "no LACP partner"
+	}
+	a.follow(u, s, i.Name)
+	return ""
 }
 
 func (a *linkAction) Apply(ctx context.Context, u *plan.Unit, progress func(engine.Progress)) error {
@@ -77,81 +80,127 @@ func (a *linkAction) Apply(ctx context.Context, u *plan.Unit, progress func(engi
 		return err
 	}
 	progress(engine.Progress{Object: name})
-	if !s.DHCP4 {
-		return nil
+	waiting := func(why string) { progress(engine.Progress{Waiting: why, Object: name}) }
+	a.follow(u, s, name)
+	var failed []error
+	if s.Bond != nil && s.Bond.LACP {
+		failed = append(failed, link.AwaitPartner(ctx, name, partnerPatience, waiting))
 	}
-	l, err := link.Acquire(ctx, name, func(why string) { progress(engine.Progress{Waiting: why, Object: name}) })
-	if err != nil {
-		return err
+	var jobs sync.WaitGroup
+	var mu sync.Mutex
+	do := func(f func() error) {
+		jobs.Go(func() {
+			err := f()
+			mu.Lock()
+			defer mu.Unlock()
+			failed = append(failed, err)
+		})
 	}
-	progress(engine.Progress{Text: "lease of " + l.Address.String(), Object: name, Server: l.Server.String()})
-	a.keep(u.ID, s.Name, name, l)
-	return a.record(s.Name, l)
+	if s.DHCP4 {
+		do(func() error { return a.acquire4(ctx, u, s, name, progress) })
+	}
+	if s.RA {
+		do(func() error { return a.awaitRouters(ctx, u, s, name, waiting) })
+	}
+	jobs.Wait()
+	return errors.Join(failed...)
 }
 
 // Rollback leaves what is there: a half-configured interface is completed by
 // the next attempt, and taking addresses away could cut somebody off.
 func (a *linkAction) Rollback(context.Context, *plan.Unit) error { return nil }
 
-func (a *linkAction) leaseFile(name string) string {
-	return filepath.Join(a.deps.Paths.Run, "lease-"+name+".json")
-}
-
-// record keeps the lease for a successor, and its name servers where the file
-// names none.
-func (a *linkAction) record(name string, l link.Lease) error {
-	b, err := json.Marshal(l)
-	if err != nil {
-		return fmt.Errorf("keep lease of %s: %w", name, err)
-	}
-	if err := renameio.WriteFile(a.leaseFile(name), b, 0o644, renameio.WithTempDir(a.deps.Paths.Run)); err != nil {
-		return fmt.Errorf("keep lease of %s: %w", name, err)
-	}
-	if a.deps.OwnDNS || len(l.DNS) == 0 {
-		return nil
-	}
-	var servers []string
-	for _, s := range l.DNS {
-		servers = append(servers, s.String())
-	}
-	return link.WriteResolv(a.deps.Paths.Resolv, servers, l.Search)
-}
-
-// resume finds the lease of an orchestrator before this one, if its address is
-// still there.
-func (a *linkAction) resume(name string, st *link.State, i link.Interface) (link.Lease, bool) {
-	b, err := os.ReadFile(a.leaseFile(name))
-	if err != nil {
-		return link.Lease{}, false
-	}
-	var l link.Lease
-	if json.Unmarshal(b, &l) != nil {
-		return l, false
-	}
-	for _, x := range st.Addresses {
-		if x.Index == i.Index && x.Prefix == l.Address {
-			return l, true
-		}
-	}
-	return l, false
-}
-
-// keep renews the lease in the background; one keeper a unit.
-func (a *linkAction) keep(unit, name, kernel string, l link.Lease) {
+// keep runs f in the background until the orchestrator ends; one at a time of
+// each unit and what. It returns false if one runs and again is not set.
+func (a *linkAction) keep(unit, what string, again bool, f func(context.Context)) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if stop := a.keeper[unit]; stop != nil {
+	key := unit + " " + what
+	stop := a.keepers[key]
+	if stop != nil && !again {
+		return false
+	}
+	if stop != nil {
 		stop()
 	}
 	ctx, cancel := context.WithCancel(a.deps.Life)
-	a.keeper[unit] = cancel
-	go link.Keep(ctx, kernel, l, func(l link.Lease, err error) {
+	a.keepers[key] = cancel
+	go f(ctx)
+	return true
+}
+
+func (a *linkAction) kept(unit, what string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.keepers[unit+" "+what] != nil
+}
+
+// follow keeps up what needs no lease: the file's name servers, those of
+// routers, the parts of bonds and bridges that come late, and an eye on the
+// carrier.
+func (a *linkAction) follow(u *plan.Unit, s linkSpec, kernel string) {
+	if s.DNS != nil {
+		a.dns.set(s, "file", s.DNS.Servers, s.DNS.Search)
+	}
+	if s.RA || s.DHCP6 {
+		a.keep(u.ID, "routers' name servers", false, func(ctx context.Context) { a.routersDNS(ctx, s, kernel) })
+	}
+	a.keep(u.ID, "state", false, func(ctx context.Context) { a.watch(ctx, u.ID, s, kernel) })
+}
+
+// watch reports a link that was up and lost its carrier, its LACP partner or
+// itself, and its return; and puts parts that come late into a bond or bridge.
+// Nothing is taken away meanwhile: leases and addresses stay.
+func (a *linkAction) watch(ctx context.Context, unit string, s linkSpec, kernel string) {
+	was, lost := false, ""
+	err := link.Watch(ctx, func(st *link.State) {
+		i, err := st.Find(link.Match{Name: kernel})
+		why := ""
 		if err != nil {
-			a.deps.Note(err.Error())
-			return
+			why = "the interface " + kernel + " is gone"
+		} else {
+			why = st.Cause(i)
 		}
-		if err := a.record(name, l); err != nil {
-			a.deps.Note(err.Error())
+		switch {
+		case why == "" && lost != "":
+			a.deps.lost(unit, kernel, "it is there again", true)
+			lost = ""
+		case why != "" && why != lost && was:
+			a.deps.lost(unit, kernel, why, false)
+			lost = why
+		}
+		was = was || why == ""
+		if c := s.config(); link.CanJoin(st, c) {
+			if err := link.Join(c); err != nil {
+				a.deps.Note(err.Error())
+			}
 		}
 	})
+	if err != nil {
+		a.deps.Note(fmt.Sprintf("%s is not watched any more: %v", unit, err))
+	}
+}
+
+// awaitRouters waits for an address as routers advertise.
+func (a *linkAction) awaitRouters(ctx context.Context, u *plan.Unit, s linkSpec, kernel string, waiting func(string)) error {
+	said, err := link.AwaitRouters(ctx, kernel, true, waiting)
+	if err != nil {
+		return fmt.Errorf("link %s: %w", s.Name, err)
+	}
+	_ = said
+	return nil
+}
+
+// routersDNS takes down what routers say about name servers.
+func (a *linkAction) routersDNS(ctx context.Context, s linkSpec, kernel string) {
+	err := link.WatchRouterDNS(ctx, func(d link.RouterDNS) {
+		i, err := link.InterfaceName(d.Index)
+		if err != nil || i != kernel {
+			return
+		}
+		a.dns.router(s, d)
+	})
+	if err != nil {
+		a.deps.Note(fmt.Sprintf("link %s: name servers of routers: %v", s.Name, err))
+	}
 }

@@ -16,6 +16,10 @@ type routeSpec struct {
 	Via    netip.Addr `json:"via,omitzero"`
 	Link   string     `json:"link,omitempty"`
 	Metric int        `json:"metric,omitempty"`
+	Table  int        `json:"table,omitempty"`
+	Source netip.Addr `json:"source,omitzero"`
+	OnLink bool       `json:"onlink,omitempty"`
+	Type   string     `json:"type,omitempty"`
 	// Match is the link's, where the file gives one.
 	Match appliance.LinkMatch `json:"match,omitzero"`
 }
@@ -27,28 +31,20 @@ func routeStep() Step {
 	}
 }
 
-// expandRoutes: a route needs the link that its gateway is on.
+// expandRoutes: a route needs the link that its gateway is on, and its source
+// address.
 func expandRoutes(x *plan.Expansion) {
 	n := x.Appliance.Network
 	if n == nil {
 		return
 	}
 	for i, r := range n.Routes {
-		at := fmt.Sprintf("network.routes[%d]", i)
-		s := routeSpec{To: r.To, Link: r.Link, Metric: r.Metric}
-		if a, err := netip.ParseAddr(r.Via); err == nil {
-			s.Via = a
-		}
-		for _, l := range n.Links {
-			if l.Name == r.Link {
-				s.Match = l.Match
-			}
-		}
-		id := "route/" + r.To
-		if s.To == "default" && s.Via.Is6() {
-			id += "6"
-		}
-		x.Add(at, plan.Unit{
+		s := routeSpec{To: r.To, Link: r.Link, Metric: r.Metric, Table: r.Table, OnLink: r.OnLink, Type: r.Kind}
+		s.Via, _ = netip.ParseAddr(r.Via) // loading has reported what is none
+		s.Source, _ = netip.ParseAddr(r.Source)
+		s.Match = matchOfLink(n, r.Link)
+		id := routeID(s)
+		x.Add(fmt.Sprintf("network.routes[%d]", i), plan.Unit{
 			ID:       id,
 			Stage:    plan.Network,
 			Needs:    routeNeeds(n, s),
@@ -60,22 +56,63 @@ func expandRoutes(x *plan.Expansion) {
 	}
 }
 
-func routeNeeds(n *appliance.Network, s routeSpec) []plan.Need {
-	if s.Link != "" {
-		if !slices.ContainsFunc(n.Links, func(l appliance.Link) bool { return l.Name == s.Link }) {
-			return nil // loading has reported that
-		}
-		return []plan.Need{{AnyOf: []plan.Resource{plan.Resource(netID(s.Link))}}}
+// routeID tells routes apart as the kernel does: by table, destination and
+// metric.
+func routeID(s routeSpec) string {
+	id := "route/" + s.To
+	if s.To == "default" && s.Via.Is6() {
+		id += "6"
 	}
-	var all []plan.Need
+	if s.Table != 0 {
+		id += fmt.Sprintf("/table-%d", s.Table)
+	}
+	if s.Metric != 0 {
+		id += fmt.Sprintf("/metric-%d", s.Metric)
+	}
+	return id
+}
+
+// matchOfLink is how the interface of a link of this file is found, where that
+// is not by its name.
+func matchOfLink(n *appliance.Network, name string) appliance.LinkMatch {
 	for _, l := range n.Links {
-		r := plan.Resource(netID(l.Name))
-		for _, a := range l.Addresses {
-			if p, err := netip.ParsePrefix(a); err == nil && p.Contains(s.Via) {
-				return []plan.Need{{AnyOf: []plan.Resource{r}}}
-			}
+		if l.Name == name && !l.Rename {
+			return l.Match
 		}
-		all = append(all, plan.Need{AnyOf: []plan.Resource{r}, Mode: plan.After})
 	}
-	return all
+	return appliance.LinkMatch{}
+}
+
+func routeNeeds(n *appliance.Network, s routeSpec) []plan.Need {
+	var needs []plan.Need
+	add := func(link string, mode plan.Mode) {
+		r := plan.Resource(netID(link))
+		if !slices.ContainsFunc(needs, func(o plan.Need) bool { return o.AnyOf[0] == r }) {
+			needs = append(needs, plan.Need{AnyOf: []plan.Resource{r}, Mode: mode})
+		}
+	}
+	has := func(l appliance.Link, is func(netip.Prefix) bool) bool {
+		return slices.ContainsFunc(l.Addresses, func(a string) bool {
+			p, err := netip.ParsePrefix(a)
+			return err == nil && is(p)
+		})
+	}
+	for _, l := range n.Links {
+		if s.Link == l.Name || s.Source.IsValid() && has(l, func(p netip.Prefix) bool { return p.Addr() == s.Source }) {
+			add(l.Name, "")
+		}
+	}
+	if s.Link != "" || s.Type != "" && s.Type != "unicast" {
+		return needs // a link that is not there has been reported
+	}
+	for _, l := range n.Links {
+		if has(l, func(p netip.Prefix) bool { return p.Contains(s.Via) }) {
+			add(l.Name, "")
+			return needs
+		}
+	}
+	for _, l := range n.Links {
+		add(l.Name, plan.After)
+	}
+	return needs
 }

@@ -3,6 +3,9 @@ package step
 import (
 	"context"
 
+	"golang.org/x/sys/unix"
+
+	"initd/boot/appliance"
 	"initd/boot/engine"
 	"initd/boot/plan"
 	"initd/hw/link"
@@ -22,17 +25,27 @@ func (a *routeAction) config(u *plan.Unit) (*link.State, link.RouteConfig, error
 	if err != nil {
 		return nil, link.RouteConfig{}, err
 	}
-	c := link.RouteConfig{To: s.To, Via: s.Via, Metric: s.Metric}
+	c := link.RouteConfig{To: s.To, Via: s.Via, Metric: s.Metric, Table: s.Table, Source: s.Source, OnLink: s.OnLink, Type: routeTypes()[s.Type]}
 	if s.Link == "" {
 		return st, c, nil
 	}
-	m := link.Match{MAC: s.Match.MAC, Path: s.Match.Path, Name: s.Match.Name, Driver: s.Match.Driver}
-	if s.Match.Zero() {
-		m.Name = s.Link
-	}
-	i, err := st.Find(m)
-	c.Link = i.Name
+	c.Link, err = kernelName(st, s.Link, s.Match)
 	return st, c, err
+}
+
+// routeTypes are the kernel's numbers (include/uapi/linux/rtnetlink.h).
+func routeTypes() map[string]uint8 {
+	return map[string]uint8{"blackhole": unix.RTN_BLACKHOLE, "unreachable": unix.RTN_UNREACHABLE, "prohibit": unix.RTN_PROHIBIT}
+}
+
+// kernelName finds a link of the file.
+func kernelName(st *link.State, name string, m appliance.LinkMatch) (string, error) {
+	match := matchFor(m)
+	if m.Zero() {
+		match.Name = name
+	}
+	i, err := st.Find(match)
+	return i.Name, err
 }
 
 func (a *routeAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, error) {

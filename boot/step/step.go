@@ -29,6 +29,7 @@ func All() []Step {
 	return []Step{
 		linkStep(),
 		routeStep(),
+		ruleStep(),
 		dnsStep(),
 		clockStep(),
 		keyStep(),
@@ -90,6 +91,15 @@ type Deps struct {
 	Life context.Context
 	// Note puts a line into the report that no unit's attempt can carry.
 	Note func(string)
+	// Lost reports that what a finished unit stands on is lost, or (back) there
+	// again; the unit stays.
+	Lost func(unit, resource, reason string, back bool)
+}
+
+func (d *Deps) lost(unit, link, reason string, back bool) {
+	if d.Lost != nil {
+		d.Lost(unit, "carrier/"+link, reason, back)
+	}
 }
 
 // Paths are the places that differ between a machine and a test.

@@ -59,9 +59,14 @@ func (w *LinkWatcher) Watch(ctx context.Context, interests <-chan []plan.Resourc
 func (w *LinkWatcher) fact(s *link.State, r plan.Resource) plan.Fact {
 	f := plan.Fact{Resource: r}
 	if r.Class() == plan.ClassLink {
-		i, err := s.Find(matchOf(r.Name()))
-		if err != nil {
+		name, up := strings.CutPrefix(r.Name(), "up/")
+		i, err := s.Find(matchOf(name))
+		switch {
+		case err != nil:
 			f.Reason = err.Error()
+			return f
+		case up && !i.Up:
+			f.Reason = i.Name + " is down"
 			return f
 		}
 		f.Present, f.Generation, f.Attrs = true, uint64(i.Index), map[string]string{"name": i.Name}
@@ -83,7 +88,7 @@ func (w *LinkWatcher) fact(s *link.State, r plan.Resource) plan.Fact {
 // wayToName: a name can be asked for where there is a way to a name server;
 // where none is configured, /etc/hosts may still know it.
 func (w *LinkWatcher) wayToName(s *link.State, host string) (bool, string) {
-	servers := nameServers(w.Resolv)
+	servers := configuredServers(w.Resolv)
 	if len(servers) == 0 {
 		return true, ""
 	}
@@ -100,7 +105,7 @@ func (w *LinkWatcher) wayToName(s *link.State, host string) (bool, string) {
 	return false, reason
 }
 
-func nameServers(path string) []netip.Addr {
+func configuredServers(path string) []netip.Addr {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil

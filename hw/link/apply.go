@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Apply brings the interface up, sets its MTU and adds the addresses that are missing; then it waits until duplicate
+// Apply makes or renames the interface, sets its MTU, brings it up and adds the addresses that are missing; then it waits until duplicate
 // address detection is through, or fails with a *DuplicateError. It returns the kernel's name of the interface. Addresses
 // that are not in c stay. waiting hears what is waited for.
 //
@@ -24,7 +24,15 @@ func Apply(ctx context.Context, c Config, waiting func(string)) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("link %s: %w", c.Name, err)
 	}
-	i, err := s.Find(c.Match)
+	if c.Make.given() {
+		if err := c.make(ctx, s, waiting); err != nil {
+			return "", err
+		}
+		if s, err = Read(); err != nil {
+			return "", fmt.Errorf("link %s: %w", c.Name, err)
+		}
+	}
+	i, err := c.which(s)
 	if err != nil {
 		return "", fmt.Errorf("link %s: %w", c.Name, err)
 	}
@@ -32,9 +40,18 @@ func Apply(ctx context.Context, c Config, waiting func(string)) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("link %s (%s): %w", c.Name, i.Name, err)
 	}
+	if c.Rename && i.Name != c.Name {
+		if err := c.rename(i, l); err != nil {
+			return "", err
+		}
+		i.Name, l.Attrs().Name = c.Name, c.Name
+	}
+	if err := c.RA.set(i, c.carries(i) != ""); err != nil {
+		return "", fmt.Errorf("link %s (%s): %w", c.Name, i.Name, err)
+	}
 	if c.MTU != 0 && c.MTU != i.MTU {
-		if err := netlink.LinkSetMTU(l, c.MTU); err != nil {
-			return "", fmt.Errorf("link %s (%s): set MTU %d: %w", c.Name, i.Name, c.MTU, err)
+		if err := c.setMTU(i, l); err != nil {
+			return "", err
 		}
 	}
 	if !i.Up {
@@ -48,6 +65,43 @@ func Apply(ctx context.Context, c Config, waiting func(string)) (string, error) 
 		}
 	}
 	return i.Name, settle(ctx, c, i.Index, waiting)
+}
+
+// rename gives an interface its new name: as it is where the kernel can (6.2 and later), otherwise for a moment down, which
+// an interface over which a disk is reached never is.
+func (c Config) rename(i Interface, l netlink.Link) error {
+	err := netlink.LinkSetName(l, c.Name)
+	if errors.Is(err, unix.EBUSY) && i.Up {
+		if err = c.takeDown(i, l); err == nil {
+			err = netlink.LinkSetName(l, c.Name)
+		}
+	}
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("link %s: another interface has that name already", c.Name)
+	case err != nil:
+		return fmt.Errorf("link %s: rename %s: %w", c.Name, i.Name, err)
+	}
+	return nil
+}
+
+// setMTU changes it. What is below has to be as large: a VLAN of 9000 on a card of 1500 is refused, and says so.
+func (c Config) setMTU(i Interface, l netlink.Link) error {
+	err := netlink.LinkSetMTU(l, c.MTU)
+	switch {
+	case errors.Is(err, unix.EBUSY) && i.Up:
+		if err = c.takeDown(i, l); err == nil {
+			err = netlink.LinkSetMTU(l, c.MTU)
+		}
+	case errors.Is(err, unix.ERANGE) && c.Make.VLAN != nil, errors.Is(err, unix.EINVAL) && c.Make.VLAN != nil:
+		return fmt.Errorf("link %s: set MTU %d: the link below it has a smaller one; set that one's first", c.Name, c.MTU)
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
+		return fmt.Errorf("link %s (%s): set MTU %d: the card cannot do that (ip -d link shows its maxmtu)", c.Name, i.Name, c.MTU)
+	}
+	if err != nil {
+		return fmt.Errorf("link %s (%s): set MTU %d: %w", c.Name, i.Name, c.MTU, err)
+	}
+	return nil
 }
 
 func takeAddress(ctx context.Context, c Config, s *State, l netlink.Link, p netip.Prefix, waiting func(string)) error {

@@ -8,13 +8,26 @@ import (
 
 // Config is one interface as somebody wants it.
 type Config struct {
-	Name      string // what people call it
-	Match     Match
-	MTU       int // bytes; 0: as it is
+	Name      string // what people call it, and the kernel's name of what is made or renamed
+	Match     Match  // which one it is; what is made has its name
+	Make      Made   // zero: the interface is found
+	Rename    bool   // give it Name in the kernel too
+	MTU       int    // bytes; 0: as it is
 	Addresses []netip.Prefix
+	RA        RA // what is taken of what routers advertise
 	// Probe is how long other machines are asked whether they have one of the IPv4 addresses, before it is taken
 	// (RFC 5227, which asks for 6 s); 0 leaves it out. IPv6 addresses are always checked, by the kernel.
 	Probe time.Duration
+	// Carries names the disk that is reached over an interface, "" if none is; nil: none ever is. See Carriers.
+	Carries func(Interface) string
+}
+
+// which finds the interface, whether or not it has its new name already.
+func (c Config) which(s *State) (Interface, error) {
+	if c.Make.given() {
+		return s.Find(Match{Name: c.Name})
+	}
+	return s.Find(c.Match)
 }
 
 // Answer is how the machine compares with what somebody wants.
@@ -30,9 +43,20 @@ const (
 
 // Check compares; nothing is changed. An error says that the interface is not there, or not unique.
 func Check(s *State, c Config) (Answer, string, error) {
-	i, err := s.Find(c.Match)
-	if err != nil {
+	i, err := c.which(s)
+	switch {
+	case err != nil && c.Make.given():
+		return Absent, "it is not made yet", nil
+	case err != nil:
 		return "", "", fmt.Errorf("link %s: %w", c.Name, err)
+	case c.Make.Bond != nil && s.stray(i):
+		return Absent, "nobody uses it", nil
+	case c.Make.given():
+		if why := c.Make.differs(i, s); why != "" {
+			return Different, why, nil
+		}
+	case c.Rename && i.Name != c.Name:
+		return Absent, "its name is " + i.Name, nil
 	}
 	present, missing := 0, ""
 	for _, p := range c.Addresses {
@@ -50,6 +74,12 @@ func Check(s *State, c Config) (Answer, string, error) {
 			}
 			missing = "lacks " + p.String()
 		}
+	}
+	if missing == "" && c.Make.given() {
+		missing = c.Make.lacks(i, s)
+	}
+	if missing == "" {
+		missing = c.RA.missing(i)
 	}
 	switch {
 	case !i.Up && present == 0:

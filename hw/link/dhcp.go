@@ -17,6 +17,9 @@ type DHCP struct {
 	Metric int    // of routes from a lease; 0: dhcpMetric
 	// Probe is how long other machines are asked whether they have the address already (RFC 2131, 4.4.1); 0 leaves it out.
 	Probe time.Duration
+	// Carries names the disk that is reached over the interface, "" if none is; nil: none ever is. Such an interface keeps
+	// its address when the lease ends without a new one: without it the disk would be lost for certain.
+	Carries func(Interface) string
 }
 
 // dhcpMetric is the metric of routes from a lease: worse than what the file says.

@@ -30,6 +30,9 @@ type host interface {
 	apply(l, old Lease) error
 	// remove takes away what apply did. What is gone already is fine.
 	remove(l Lease)
+	// hold keeps the address of a lease without an end if a disk is reached over the interface, and says which; otherwise
+	// it does nothing and returns "".
+	hold(l Lease) string
 	// probe returns the MAC of another machine that has the address, nil if none has.
 	probe(ctx context.Context, address netip.Addr) (net.HardwareAddr, error)
 	// carrier calls changed with the present state of the carrier and after every change, until ctx ends.

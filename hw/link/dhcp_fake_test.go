@@ -37,6 +37,7 @@ type bubble struct {
 	up      bool               // guarded by mu
 	carried chan struct{}      // guarded by mu; closed at a change of up
 	broken  error              // guarded by mu; open fails with it
+	disk    string             // guarded by mu; reached over the interface
 }
 
 func newBubble(t *testing.T, answer func(m *dhcpv4.DHCPv4) [][]byte) *bubble {
@@ -45,6 +46,15 @@ func newBubble(t *testing.T, answer func(m *dhcpv4.DHCPv4) [][]byte) *bubble {
 
 func (b *bubble) client() *client {
 	return &client{name: "eth0", host: b, now: b.now, jitter: func(d time.Duration) time.Duration { return d }}
+}
+
+func (b *bubble) hold(l Lease) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.disk != "" {
+		b.note("hold %s", l.Address)
+	}
+	return b.disk
 }
 
 func (b *bubble) now() time.Duration { return time.Since(b.start) + time.Hour } // the machine runs for an hour already

@@ -111,7 +111,8 @@ func (h *kernelHost) apply(l, old Lease) error {
 	if err != nil {
 		return fmt.Errorf("DHCP on %s: %w", h.Link, err)
 	}
-	if old.Address.IsValid() && old.Address != l.Address {
+	carries := h.carries() != ""
+	if old.Address.IsValid() && old.Address != l.Address && !carries {
 		if err := removeAddress(dev, old.Address); err != nil {
 			return fmt.Errorf("DHCP on %s: remove %s: %w", h.Link, old.Address, err)
 		}
@@ -119,6 +120,9 @@ func (h *kernelHost) apply(l, old Lease) error {
 	left := (l.Ends() - Boottime() + time.Second - 1) / time.Second
 	if left <= 0 {
 		return fmt.Errorf("DHCP on %s: the lease of %s has run out", h.Link, l.Address.Addr())
+	}
+	if carries {
+		left = 0 // for ever
 	}
 	if err := addAddress(dev, l.Address, int(left)); err != nil {
 		return fmt.Errorf("DHCP on %s: add %s: %w", h.Link, l.Address, err)
@@ -171,6 +175,33 @@ func (h *kernelHost) route(dev netlink.Link, l Lease, r LeaseRoute) *netlink.Rou
 		route.SetFlag(netlink.FLAG_ONLINK)
 	}
 	return route
+}
+
+// carries names the disk that is reached over the interface.
+func (h *kernelHost) carries() string {
+	if h.Carries == nil {
+		return ""
+	}
+	s, err := Read()
+	if err != nil {
+		return ""
+	}
+	i, err := s.Find(Match{Name: h.Link})
+	if err != nil {
+		return ""
+	}
+	return h.Carries(i)
+}
+
+func (h *kernelHost) hold(l Lease) string {
+	what := h.carries()
+	if what == "" {
+		return ""
+	}
+	if dev, err := netlink.LinkByName(h.Link); err == nil {
+		_ = addAddress(dev, l.Address, 0) // if that fails, the kernel ends it as it would have
+	}
+	return what
 }
 
 func (h *kernelHost) remove(l Lease) {

@@ -35,8 +35,13 @@ func (c *client) keep(ctx context.Context, l Lease, changed func(Lease, error)) 
 		case errors.Is(err, ErrNoServer): // it is good until it ends
 			changed(l, fmt.Errorf("DHCP on %s: the lease of %s could not be verified: %w", c.name, l.Address.Addr(), err))
 		default:
-			c.host.remove(l)
-			changed(l, fmt.Errorf("DHCP on %s: the lease of %s is lost: %w", c.name, l.Address.Addr(), err))
+			kept := ""
+			if what := c.host.hold(l); what != "" {
+				kept = fmt.Sprintf(" (the address stays: %s is reached over it)", what)
+			} else {
+				c.host.remove(l)
+			}
+			changed(l, fmt.Errorf("DHCP on %s: the lease of %s is lost%s: %w", c.name, l.Address.Addr(), kept, err))
 			if fresh, err = c.acquire(ctx, k, func(string) {}); ctx.Err() == nil {
 				l = fresh
 				changed(l, err)
@@ -73,6 +78,7 @@ func (c *client) renew(ctx context.Context, l Lease) (Lease, error) {
 	}
 	fresh, err := c.extend(ctx, l, l.Obtained+l.T2, true)
 	if errors.Is(err, ErrNoServer) {
+		c.host.hold(l) // before the kernel ends it with the lease
 		fresh, err = c.extend(ctx, l, l.Ends(), false)
 	}
 	if errors.Is(err, ErrNoServer) {

@@ -271,6 +271,24 @@ func TestALeaseThatRunsOutIsRemovedAndANewOneAskedFor(t *testing.T) {
 		"1h0m3s changed: 192.0.2.50/24 of 192.0.2.2")
 }
 
+func TestAnAddressOverWhichADiskIsReachedOutlivesItsLease(t *testing.T) {
+	virtual(t, silent, func(b *bubble) {
+		b.disk = "nvme0"
+		l := b.had()
+		l.T1 = l.Length - 90*time.Second
+		l.T2 = l.Length - 80*time.Second
+		b.keep(l, 60*time.Minute+time.Second)
+	},
+		"58m30s request to 192.0.2.1 from 192.0.2.50",
+		"58m40s hold 192.0.2.50/24",
+		"58m40s request broadcast from 192.0.2.50",
+		"59m40s request broadcast from 192.0.2.50",
+		"1h0m0s hold 192.0.2.50/24",
+		"1h0m0s changed: DHCP on eth0: the lease of 192.0.2.50 is lost (the address stays: nvme0 is reached over it): it ran out, and no server answered",
+		"1h0m0s discover broadcast",
+		"1h0m1s discover broadcast")
+}
+
 func TestALeaseThatIsTakenBackIsRemovedAtOnce(t *testing.T) {
 	virtual(t, func(m *dhcpv4.DHCPv4) [][]byte {
 		if m.MessageType() == dhcpv4.MessageTypeRequest && !m.ClientIPAddr.IsUnspecified() {

@@ -21,6 +21,9 @@ const maxNexthops = 512
 func parse(typ uint16, b []byte) (events []Event, routes bool) {
 	switch typ {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		if i, ok := parseRouters(b); ok && typ == unix.RTM_NEWLINK {
+			return []Event{{Kind: RoutersSay, Interface: i}}, false
+		}
 		i, ok := parseInterface(b)
 		if !ok {
 			return nil, false
@@ -97,6 +100,7 @@ func parseInterface(b []byte) (Interface, bool) {
 		Index: int(int32(number(b[4:]))),
 		Up:    flags&unix.IFF_UP != 0, Carrier: flags&unix.IFF_LOWER_UP != 0, Loop: flags&unix.IFF_LOOPBACK != 0,
 	}
+	elsewhere, info := false, []byte(nil)
 	attributes(b[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) {
 		switch typ {
 		case unix.IFLA_IFNAME:
@@ -109,14 +113,20 @@ func parseInterface(b []byte) (Interface, bool) {
 			i.Losses = number(v)
 		case unix.IFLA_MTU:
 			i.MTU = int(number(v))
+		case unix.IFLA_MASTER:
+			i.Master = int(number(v))
+		case unix.IFLA_LINK:
+			i.Lower = int(number(v))
+		case unix.IFLA_LINK_NETNSID:
+			elsewhere = true
 		case unix.IFLA_LINKINFO:
-			attributes(v, func(typ uint16, v []byte) {
-				if typ == unix.IFLA_INFO_KIND {
-					i.Kind = text(v)
-				}
-			})
+			info = v
 		}
 	})
+	parseInfo(&i, info)
+	if elsewhere || i.Kind != "vlan" {
+		i.Lower = 0
+	}
 	return i, i.Index > 0 && i.Name != "" // wireless events carry no name, and nothing for us
 }
 
@@ -146,6 +156,7 @@ func parseAddress(b []byte) (Address, bool) {
 		Duplicate:  flags&unix.IFA_F_DADFAILED != 0,
 		Deprecated: flags&unix.IFA_F_DEPRECATED != 0,
 		LinkLocal:  local.IsLinkLocalUnicast(),
+		Dynamic:    flags&unix.IFA_F_PERMANENT == 0,
 	}
 	return a, a.Index > 0 && a.Prefix.IsValid()
 }
@@ -165,13 +176,13 @@ func parseNeighbour(b []byte) (n Neighbour, failed, ok bool) {
 	return n, failed, n.Index > 0 && n.Address.IsValid()
 }
 
-// parseRoute reads struct rtmsg: one Route for each next hop, none if it is not of the main table.
+// parseRoute reads struct rtmsg: one Route for each next hop, none if it is one of the machine's own (the local table).
 func parseRoute(b []byte) []Route {
 	if len(b) < unix.SizeofRtMsg || !inet(b[0]) || number(b[8:])&unix.RTM_F_CLONED != 0 {
 		return nil
 	}
 	family, bits, table := b[0], int(b[1]), uint32(b[4])
-	r := Route{Proto: b[5]}
+	r := Route{Proto: b[5], Type: b[7]}
 	switch b[7] {
 	case unix.RTN_UNICAST:
 	case unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT, unix.RTN_BLACKHOLE:
@@ -204,8 +215,11 @@ func parseRoute(b []byte) []Route {
 		}
 	})
 	r.To = netip.PrefixFrom(to, bits)
-	if table != unix.RT_TABLE_MAIN || !r.To.IsValid() {
+	if table == unix.RT_TABLE_LOCAL || !r.To.IsValid() {
 		return nil
+	}
+	if table != unix.RT_TABLE_MAIN {
+		r.Table = int(table)
 	}
 	if hops == nil {
 		return []Route{r}

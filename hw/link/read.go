@@ -29,6 +29,7 @@ func enumerate(ctx context.Context, hw *hardware, emit func(Event)) error {
 		header   nl.NetlinkRequestData
 	}{
 		{"interfaces", unix.RTM_GETLINK, unix.RTM_NEWLINK, nl.NewIfInfomsg(unix.AF_UNSPEC)},
+		{"what routers say", unix.RTM_GETLINK, unix.RTM_NEWLINK, nl.NewIfInfomsg(unix.AF_INET6)},
 		{"addresses", unix.RTM_GETADDR, unix.RTM_NEWADDR, nl.NewIfInfomsg(unix.AF_UNSPEC)},
 		{"neighbours", unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, &ndmsg{}},
 	} {

@@ -13,11 +13,13 @@ import (
 // RouteConfig is one route as somebody wants it.
 type RouteConfig struct {
 	To     string     // a prefix, or default
-	Via    netip.Addr // invalid: on the link
+	Via    netip.Addr // invalid: on the link, or nowhere, as Type says
 	Link   string     // kernel's name of the interface; empty: the kernel finds it by Via
 	Metric int        // smaller is preferred; 0: the family's own default
 	Source netip.Addr // the address to come from; invalid: the kernel chooses
 	OnLink bool       // Via is on the link, although no address of it says so
+	Table  int        // 0: main
+	Type   uint8      // RTN_*; 0: RTN_UNICAST
 }
 
 // defaultMetric6 is what the kernel makes of metric 0 for IPv6 (IP6_RT_PRIO_USER, include/net/ip6_route.h).
@@ -34,6 +36,21 @@ func (c RouteConfig) destination() (netip.Prefix, error) {
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0), nil
 }
 
+// table is the routing table as Route has it.
+func (c RouteConfig) table() int {
+	if c.Table == unix.RT_TABLE_MAIN {
+		return 0
+	}
+	return c.Table
+}
+
+func (c RouteConfig) kind() uint8 {
+	if c.Type == 0 {
+		return unix.RTN_UNICAST
+	}
+	return c.Type
+}
+
 // CheckRoute compares; nothing is changed. Different is a route to the same destination with the same metric by another
 // way; AddRoute would replace it.
 func CheckRoute(s *State, c RouteConfig) (Answer, string, error) {
@@ -47,11 +64,11 @@ func CheckRoute(s *State, c RouteConfig) (Answer, string, error) {
 	}
 	other := ""
 	for _, r := range s.Routes {
-		if r.To != to || r.Metric != metric {
+		if r.To != to || r.Metric != metric || r.Table != c.table() {
 			continue
 		}
 		i, _ := s.byIndex(r.Index)
-		if !r.Refused && r.Via == c.Via && (c.Link == "" || i.Name == c.Link) && (!c.Source.IsValid() || r.Source == c.Source) {
+		if r.Type == c.kind() && (r.Refused || r.Via == c.Via) && (c.Link == "" || i.Name == c.Link) && (!c.Source.IsValid() || r.Source == c.Source) {
 			return Same, "", nil
 		}
 		other = r.words(i)
@@ -78,10 +95,13 @@ func AddRoute(c RouteConfig) error {
 	if err != nil {
 		return fmt.Errorf("route to %s: %w", c.To, err)
 	}
-	r := &netlink.Route{Dst: ipnet(to), Priority: c.Metric}
-	if c.Via.IsValid() {
+	r := &netlink.Route{Dst: ipnet(to), Priority: c.Metric, Table: c.Table, Type: int(c.kind())}
+	switch {
+	case c.Via.Is6() && to.Addr().Is4(): // RFC 5549
+		r.Via = &netlink.Via{AddrFamily: unix.AF_INET6, Addr: c.Via.AsSlice()}
+	case c.Via.IsValid():
 		r.Gw = c.Via.AsSlice()
-	} else if to.Addr().Is4() {
+	case to.Addr().Is4() && c.kind() == unix.RTN_UNICAST:
 		r.Scope = unix.RT_SCOPE_LINK
 	}
 	if c.Source.IsValid() {
@@ -99,6 +119,8 @@ func AddRoute(c RouteConfig) error {
 	}
 	if err := netlink.RouteReplace(r); err != nil {
 		switch {
+		case errors.Is(err, unix.EINVAL) && c.Source.IsValid():
+			return fmt.Errorf("route to %s: its source %s is no address of this machine", trimmed(to), c.Source)
 		case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH):
 			return fmt.Errorf("route to %s: its gateway %s is on no link that has an address", trimmed(to), c.Via)
 		case errors.Is(err, unix.ENETDOWN):

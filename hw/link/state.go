@@ -2,6 +2,7 @@ package link
 
 import (
 	"cmp"
+	"net"
 	"net/netip"
 	"slices"
 )
@@ -12,6 +13,17 @@ type State struct {
 	Addresses  []Address   // by index and prefix
 	Routes     []Route     // as the kernel lists them
 	Failed     []Neighbour // those that do not answer, by index and address
+
+	// What the kernel does not know; Fold leaves it alone.
+	Expected []Expected // addresses that are to come
+	Alone    []int      // 802.3ad bonds whose partner was waited for long enough: their members carry traffic one by one
+}
+
+// Expected is an address that somebody asks for.
+type Expected struct {
+	Index    int    // interface
+	IPv4     bool   // otherwise IPv6
+	Protocol string // "by DHCP", "from a router"
 }
 
 // Kind says what an Event is about.
@@ -28,6 +40,7 @@ const (
 	RouteIs     // Route; after ResetRoutes only
 	ResetRoutes // forget all routes
 	ResetAll    // forget everything: the start, or messages were lost (ENOBUFS)
+	RoutersSay  // Interface: Index and Flags6 only
 	Settled     // what is known now is what the kernel had a moment ago
 )
 
@@ -43,7 +56,19 @@ type Event struct {
 // Fold takes one event in.
 func (s *State) Fold(e Event) {
 	switch e.Kind {
+	case RoutersSay:
+		for i := range s.Interfaces {
+			if s.Interfaces[i].Index == e.Interface.Index {
+				s.Interfaces[i].Flags6 = e.Interface.Flags6
+			}
+		}
 	case InterfaceIs:
+		if old, ok := s.byIndex(e.Interface.Index); ok && e.Interface.Flags6 == 0 {
+			e.Interface.Flags6 = old.Flags6 // other messages tell
+		}
+		if !e.Interface.Up { // addrconf_ifdown, net/ipv6/addrconf.c, says nothing
+			e.Interface.Flags6 &^= ifRAReceived
+		}
 		s.Interfaces = put(s.Interfaces, e.Interface, byIndex)
 	case InterfaceGone:
 		s.Interfaces = remove(s.Interfaces, e.Interface, byIndex)
@@ -62,7 +87,7 @@ func (s *State) Fold(e Event) {
 	case ResetRoutes:
 		s.Routes = nil
 	case ResetAll:
-		*s = State{}
+		*s = State{Expected: s.Expected, Alone: s.Alone}
 	case Settled:
 	}
 }
@@ -72,6 +97,7 @@ func (s *State) Clone() *State {
 	return &State{
 		Interfaces: slices.Clone(s.Interfaces), Addresses: slices.Clone(s.Addresses),
 		Routes: slices.Clone(s.Routes), Failed: slices.Clone(s.Failed),
+		Expected: slices.Clone(s.Expected), Alone: slices.Clone(s.Alone),
 	}
 }
 
@@ -118,4 +144,22 @@ func (s *State) address(index int, p netip.Prefix) (Address, bool) {
 		return Address{}, false
 	}
 	return s.Addresses[i], true
+}
+
+// Has tells whether an interface has an address, with that prefix.
+func (s *State) Has(index int, p netip.Prefix) bool {
+	_, ok := s.address(index, p)
+	return ok
+}
+
+// HasDynamic6 tells whether an interface has an IPv6 address that others gave it, and that can be used.
+func (s *State) HasDynamic6(index int) bool { return s.hasDynamic6(index) }
+
+// InterfaceName is the kernel's name of an interface.
+func InterfaceName(index int) (string, error) {
+	i, err := net.InterfaceByIndex(index)
+	if err != nil {
+		return "", err
+	}
+	return i.Name, nil
 }

@@ -25,7 +25,7 @@ func (s *State) WayOver(dst netip.Addr, link string) (ok bool, reason string) {
 		if link != "" {
 			return false, s.noRouteOver(dst, link)
 		}
-		return false, fmt.Sprintf("no route to %s%s", dst, s.idle())
+		return false, fmt.Sprintf("no route to %s%s", dst, s.idle(dst.Is4()))
 	}
 	// Several next hops of one route: one that works will do.
 	for _, r := range routes {
@@ -52,7 +52,7 @@ func (s *State) local(dst netip.Addr) bool {
 func (s *State) routes(dst netip.Addr, link string) []Route {
 	var best []Route
 	for _, r := range s.Routes {
-		if r.To.Addr().Is4() != dst.Is4() || !r.To.Contains(dst) {
+		if r.Table != 0 || r.To.Addr().Is4() != dst.Is4() || !r.To.Contains(dst) {
 			continue
 		}
 		if link != "" {
@@ -76,13 +76,11 @@ func (s *State) over(r Route, dst netip.Addr) (bool, string) {
 		return false, fmt.Sprintf("the route to %s refuses", r.To)
 	}
 	i, there := s.byIndex(r.Index)
-	switch {
-	case !there:
+	if !there {
 		return false, fmt.Sprintf("the interface of the route to %s is gone", dst)
-	case !i.Up:
-		return false, i.Name + " is down"
-	case !i.Carrier:
-		return false, i.Name + ": no carrier"
+	}
+	if why := s.Cause(i); why != "" {
+		return false, why
 	}
 	if ok, why := s.source(r, i, dst); !ok {
 		return false, why
@@ -122,34 +120,45 @@ func (s *State) source(r Route, i Interface, dst netip.Addr) (bool, string) {
 	if pending != "" {
 		return false, pending
 	}
-	return false, fmt.Sprintf("no %s address on %s", map[bool]string{true: "IPv4", false: "IPv6"}[dst.Is4()], i.Name)
+	if why := s.expected(i, dst.Is4()); why != "" {
+		return false, why
+	}
+	return false, fmt.Sprintf("no %s address on %s", family(dst.Is4()), i.Name)
+}
+
+func family(is4 bool) string {
+	if is4 {
+		return "IPv4"
+	}
+	return "IPv6"
 }
 
 func (s *State) noRouteOver(dst netip.Addr, link string) string {
 	for _, i := range s.Interfaces {
-		switch {
-		case i.Name != link:
-		case !i.Up:
-			return link + " is down"
-		case !i.Carrier:
-			return link + ": no carrier"
-		default:
-			return fmt.Sprintf("no route to %s over %s", dst, link)
+		if i.Name != link {
+			continue
 		}
+		if why := s.Cause(i); why != "" {
+			return why
+		}
+		if why := s.expected(i, dst.Is4()); why != "" {
+			return why
+		}
+		return fmt.Sprintf("no route to %s over %s", dst, link)
 	}
 	return "there is no interface " + link
 }
 
-// idle names the interfaces that could be why a route is missing.
-func (s *State) idle() string {
+// idle names what could be why a route is missing: addresses that are to come, or interfaces that carry nothing.
+func (s *State) idle(is4 bool) string {
 	var list []string
 	for _, i := range s.Interfaces {
-		switch {
-		case i.Loop:
-		case !i.Up:
-			list = append(list, i.Name+" is down")
-		case !i.Carrier:
-			list = append(list, i.Name+": no carrier")
+		why := s.Cause(i)
+		if why == "" {
+			why = s.expected(i, is4)
+		}
+		if !i.Loop && i.Master == 0 && why != "" && !slices.Contains(list, why) {
+			list = append(list, why)
 		}
 	}
 	slices.Sort(list)
@@ -157,4 +166,21 @@ func (s *State) idle() string {
 		return ""
 	}
 	return " (" + strings.Join(list, ", ") + ")"
+}
+
+// expected says that an address of the family is asked for on i.
+func (s *State) expected(i Interface, is4 bool) string {
+	for _, e := range s.Expected {
+		if e.Index == i.Index && e.IPv4 == is4 && !s.hasAddress(i.Index, is4) {
+			return fmt.Sprintf("%s: waiting for an address %s", i.Name, e.Protocol)
+		}
+	}
+	return ""
+}
+
+// hasAddress: one that others can answer to.
+func (s *State) hasAddress(index int, is4 bool) bool {
+	return slices.ContainsFunc(s.Addresses, func(a Address) bool {
+		return a.Index == index && a.Prefix.Addr().Is4() == is4 && !a.LinkLocal && !a.Duplicate && !a.Tentative
+	})
 }
