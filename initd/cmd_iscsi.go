@@ -1,16 +1,79 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
 	"github.com/spf13/cobra"
+
+	"initd/hw/iscsi"
+	"initd/hw/kmod"
+	"initd/hw/sysfs"
 )
 
 func iscsiCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "iscsi",
 		Short: "Find iSCSI targets, log in to them and out again",
-		Args:  noArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+		Long: `Software iSCSI by hand, on any machine and without an appliance file. Sessions that initd made are
+told from those of open-iscsi's iscsid by a mark in the kernel; those of others are listed and never touched.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(iscsiDiscoverCommand())
+	c.AddCommand(iscsiDiscoverCommand(), iscsiLoginCommand(), iscsiListCommand(), iscsiLogoutCommand(), iscsiKeepCommand(), iscsiReleaseCommand())
 	return c
+}
+
+// iscsiHost is this machine's side of sessions.
+type iscsiHost struct {
+	sys     *sysfs.FS
+	kernel  *iscsi.Kernel
+	records iscsi.Records
+}
+
+// openISCSI opens the kernel's software iSCSI, after loading it where load is set.
+func openISCSI(ctx context.Context, run string, load bool) (*iscsiHost, error) {
+	if load {
+		loader, err := kmod.System("/")
+		if err == nil {
+			err = loader.Load(ctx, iscsi.Modules()...)
+			loader.Close()
+		}
+		if err != nil && os.Geteuid() != 0 {
+			return nil, errors.New("iSCSI sessions need root")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("load the modules of iSCSI: %w", err)
+		}
+	}
+	sys, err := sysfs.Open("/")
+	if err != nil {
+		return nil, err
+	}
+	k, err := iscsi.OpenKernel(sys)
+	if err != nil {
+		sys.Close()
+		return nil, err
+	}
+	return &iscsiHost{sys: sys, kernel: k, records: iscsi.RecordsAt(run)}, nil
+}
+
+func (h *iscsiHost) close() {
+	h.kernel.Close()
+	h.sys.Close()
+}
+
+// chapOf reads the secrets of a session that somebody made by hand.
+func chapOf(rec iscsi.Record) (*iscsi.CHAP, error) {
+	if rec.File == "" {
+		return nil, nil
+	}
+	f, err := os.Open(rec.File)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return iscsi.ReadCHAP(f)
 }

@@ -61,3 +61,15 @@ func (k *Kernel) End(ctx context.Context, s Session) error {
 	_ = k.stop(s.ID, stopTerm)
 	return k.destroy(s.ID)
 }
+
+// Release gives a session of ours away for good, to whom takes it up (iscsid does so when it starts): it keeps running, its
+// interface is called as open-iscsi calls its own, and nobody here will recover it or end it.
+func (k *Kernel) Release(rec Record) error {
+	if _, err := k.own(rec); err != nil {
+		return err
+	}
+	return k.setParam(rec.Session, paramIface, "default")
+}
+
+// paramIface is the name of the interface (ISCSI_PARAM_IFACE_NAME).
+const paramIface = 32

@@ -1,0 +1,250 @@
+package iscsi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"initd/hw/sysfs"
+)
+
+// Supervisor keeps the sessions that have a record: it hears what the kernel says of them and has a lost connection made
+// anew, for as long as the session exists and its record stays. It makes no request of the kernel itself and touches no
+// session without a record.
+type Supervisor struct {
+	Sys     *sysfs.FS
+	Records Records
+	// Recover makes one attempt, as Kernel.Recover does: in a process that may sleep.
+	Recover func(ctx context.Context, rec Record, logout bool) error
+	// Tell hears what becomes of a session. It is called from several goroutines.
+	Tell func(rec Record, n News)
+
+	mu   sync.Mutex
+	busy map[uint32]bool // sessions in recovery; guarded by mu
+	wg   sync.WaitGroup
+}
+
+// News is what became of a session.
+type News struct {
+	State  NewsState
+	Reason string // why it was lost, or why an attempt failed
+	Err    error  // of a failed attempt
+	Tries  int
+	After  time.Duration // since it was lost
+}
+
+// NewsState is what a session has come to.
+type NewsState int
+
+// States.
+const (
+	IsLost      NewsState = iota + 1 // the connection failed; attempts begin
+	TriedAgain                       // an attempt failed, for another reason than the one before
+	IsRecovered                      // I/O flows
+	IsGone                           // the session, or its record, is no more
+	RescanAsked                      // the target says that its LUNs have changed
+)
+
+// Attempts of a recovery. While a portal does not answer it is only knocked at, about once a second, so that a target that is back
+// is found soon; a target that answers and refuses is left alone for longer and longer.
+const (
+	attemptTime = 15 * time.Second
+	attemptMax  = 2 * time.Minute // a target that is slow gets longer each time
+	knockTime   = 1500 * time.Millisecond
+	knockPause  = 500 * time.Millisecond
+	refusedMin  = time.Second
+	refusedMax  = 20 * time.Second
+)
+
+// Run keeps sessions until ctx ends. ready is closed when it hears the kernel: what is lost from then on is not missed,
+// and what was lost before is recovered too.
+func (s *Supervisor) Run(ctx context.Context, ready chan<- struct{}) error {
+	events, err := Listen(ctx)
+	if err != nil {
+		return fmt.Errorf("keep iSCSI sessions: %w", err)
+	}
+	s.mu.Lock()
+	s.busy = map[uint32]bool{}
+	s.mu.Unlock()
+	defer s.wg.Wait()
+	if ready != nil {
+		close(ready)
+	}
+	s.recheck(ctx, "it was lost while nobody was there")
+	for e := range events {
+		switch e.Kind {
+		case Lost:
+			s.lost(ctx, e.Session, e.Why(), false)
+		case PDU:
+			s.asked(ctx, e)
+		case Overflow:
+			s.recheck(ctx, "it was lost; the kernel's word of it was missed")
+		}
+	}
+	return nil
+}
+
+// asked hears an asynchronous message (RFC 7143, 11.9.1).
+func (s *Supervisor) asked(ctx context.Context, e Event) {
+	switch e.Async {
+	case 0: // a SCSI event: most often that the LUNs are others by now
+		if rec, ok := s.record(e.Session); ok {
+			s.Tell(rec, News{State: RescanAsked, Reason: "the target says that something about its LUNs has changed"})
+		}
+	case 1:
+		s.lost(ctx, e.Session, fmt.Sprintf("the target asks to log out (within %d s)", e.Seconds), true)
+	case 2, 3: // it drops the connection, which is told by itself
+	}
+}
+
+// record finds the record of a session, by the identity that the kernel shows.
+func (s *Supervisor) record(sid uint32) (Record, bool) {
+	session, err := ReadSession(s.Sys, sid)
+	if err != nil {
+		return Record{}, false
+	}
+	isid, ours := session.ISID()
+	if !ours {
+		return Record{}, false
+	}
+	rec, err := s.Records.Read(isid.String())
+	return rec, err == nil && rec.Session == sid
+}
+
+// recheck looks at every session, instead of events that were missed.
+func (s *Supervisor) recheck(ctx context.Context, why string) {
+	list, err := Sessions(s.Sys)
+	if err != nil {
+		return
+	}
+	for _, session := range list {
+		if session.Ours() && !session.LoggedIn() {
+			s.lost(ctx, session.ID, why, false)
+		}
+	}
+}
+
+// lost begins a recovery, unless one is under way: late errors of an older try change nothing.
+func (s *Supervisor) lost(ctx context.Context, sid uint32, why string, logout bool) {
+	rec, ok := s.record(sid)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[sid] {
+		return
+	}
+	s.busy[sid] = true
+	s.wg.Go(func() {
+		s.recover(ctx, rec, why, logout)
+		s.mu.Lock()
+		delete(s.busy, sid)
+		s.mu.Unlock()
+		// An error of the new connection that came while this was still under way.
+		if session, err := ReadSession(s.Sys, sid); err == nil && ctx.Err() == nil && session.Conn == "failed" {
+			s.lost(ctx, sid, "the new connection failed too", false)
+		}
+	})
+}
+
+// recover tries until the session is back, or gone.
+func (s *Supervisor) recover(ctx context.Context, rec Record, why string, logout bool) {
+	since := time.Now()
+	s.Tell(rec, News{State: IsLost, Reason: why})
+	if !logout { // asked to, it logs out at once
+		pause(ctx, time.Duration(rec.Time2Wait)*time.Second)
+	}
+	wait, last, patience := refusedMin, "", attemptTime
+	for tries := 1; ctx.Err() == nil; tries++ {
+		if _, ok := s.record(rec.Session); !ok {
+			s.Tell(rec, News{State: IsGone, Reason: "the session is not ours any more", After: time.Since(since)})
+			return
+		}
+		var err error
+		if !logout || tries > 1 {
+			err = s.knock(ctx, rec)
+		}
+		knocked := err != nil
+		if err == nil {
+			attempt, cancel := context.WithTimeout(ctx, patience)
+			err = s.Recover(attempt, rec, logout && tries == 1)
+			if attempt.Err() != nil {
+				patience = min(2*patience, attemptMax)
+			}
+			cancel()
+		}
+		switch {
+		case err == nil:
+			s.Tell(rec, News{State: IsRecovered, Tries: tries, After: time.Since(since)})
+			return
+		case errors.Is(err, ErrGone):
+			s.Tell(rec, News{State: IsGone, Reason: err.Error(), After: time.Since(since)})
+			return
+		case ctx.Err() != nil:
+			return
+		}
+		if text := err.Error(); text != last {
+			last = text
+			s.Tell(rec, News{State: TriedAgain, Reason: text, Err: err, Tries: tries, After: time.Since(since)})
+		}
+		if knocked || unreachable(err) {
+			wait = refusedMin
+			pause(ctx, knockPause)
+			continue
+		}
+		pause(ctx, wait)
+		wait = min(2*wait, refusedMax)
+	}
+}
+
+// knock tells whether somebody listens at the portal.
+func (s *Supervisor) knock(ctx context.Context, rec Record) error {
+	knocking, cancel := context.WithTimeout(ctx, knockTime)
+	defer cancel()
+	conn, err := rec.Config.dial(knocking, rec.Config.Portal)
+	if err != nil {
+		return atPortal("log in to "+rec.Config.Target+" again", rec.Config.Portal.Address(), err)
+	}
+	return conn.Close()
+}
+
+// unreachable tells whether an attempt ended before anybody answered.
+func unreachable(err error) bool {
+	c := (interface{ Code() string })(nil)
+	if !errors.As(err, &c) {
+		return false
+	}
+	switch Code(c.Code()) {
+	case CodeDial, CodeTimeout, CodeClosed:
+		return true
+	}
+	return false
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// String says it in a line.
+func (n News) String() string {
+	after := n.After.Round(100 * time.Millisecond)
+	switch n.State {
+	case IsLost:
+		return "lost: " + n.Reason
+	case TriedAgain:
+		return fmt.Sprintf("still lost after %s: %s", after, n.Reason)
+	case IsRecovered:
+		return fmt.Sprintf("back after %s (attempt %d)", after, n.Tries)
+	case IsGone:
+		return "given up: " + n.Reason
+	}
+	return n.Reason
+}

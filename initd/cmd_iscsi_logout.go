@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"initd/hw/iscsi"
+	"initd/hw/mount"
+	"initd/hw/sysfs"
+)
+
+// iscsiLogout is one call of iscsi logout.
+type iscsiLogout struct {
+	target, portal string
+	all, force     bool
+	asJSON         bool
+	timeout        time.Duration
+	run            string
+}
+
+func iscsiLogoutCommand() *cobra.Command {
+	var l iscsiLogout
+	c := &cobra.Command{
+		Use:   "logout TARGET [PORTAL] | --all",
+		Short: "Log out of a target",
+		Long: `Ends the sessions to TARGET, or the one at PORTAL, or all of them that initd made. A session whose disks are
+mounted, mapped or swapped to stays, unless --force is given: then I/O on it fails. A target that does not answer
+holds this up no longer than --timeout. Sessions of others are never ended.
+Exit status 0: they are gone, or were not there; 1: one is not gone; 2: a wrong call.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if l.all != (len(args) == 0) || len(args) > 2 {
+				return usageError{errors.New("usage: initd iscsi " + c.Use)}
+			}
+			if len(args) > 0 {
+				l.target = args[0]
+			}
+			if len(args) > 1 {
+				p, err := iscsi.ParsePortal(args[1])
+				if err != nil {
+					return usageError{err}
+				}
+				l.portal = p.Address()
+			}
+			return l.do(c.Context(), c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&l.all, "all", false, "all sessions that initd made")
+	f.BoolVar(&l.force, "force", false, "even if the disks are in use")
+	f.BoolVar(&l.asJSON, "json", false, "print what was done as JSON")
+	f.DurationVar(&l.timeout, "timeout", 30*time.Second, "how long a target may take")
+	f.StringVar(&l.run, "run", "/run/initd", "where sessions are remembered")
+	return c
+}
+
+// chosenSessions are those that a call means; others' are an error where they were named.
+func chosenSessions(sys *sysfs.FS, target, portal string) ([]iscsi.Session, error) {
+	sessions, err := iscsi.Sessions(sys)
+	if err != nil {
+		return nil, err
+	}
+	var list []iscsi.Session
+	for _, s := range sessions {
+		switch {
+		case target != "" && s.Target != target, portal != "" && s.Portal != portal:
+		case s.Ours():
+			list = append(list, s)
+		case target != "":
+			return nil, fmt.Errorf("session %d to %s at %s was not made by initd; who made it (iscsid, as a rule) has to end it: iscsiadm -m node -T %s -u",
+				s.ID, s.Target, s.Portal, s.Target)
+		}
+	}
+	return list, nil
+}
+
+func (l *iscsiLogout) do(ctx context.Context, stdout, stderr io.Writer) error {
+	sys, err := sysfs.Open("/")
+	if err != nil {
+		return err
+	}
+	list, err := chosenSessions(sys, l.target, l.portal)
+	sys.Close()
+	if err != nil {
+		return err
+	}
+	results := []sessionJSON{}
+	if len(list) > 0 {
+		h, err := openISCSI(ctx, l.run, false)
+		if err != nil {
+			return err
+		}
+		defer h.close()
+		for _, s := range list {
+			results = append(results, sessionJSON{Target: s.Target, Portal: s.Portal, Session: &s, failed: l.one(ctx, h, s)})
+		}
+	}
+	failed := false
+	for i := range results {
+		r := &results[i]
+		if r.failed != nil {
+			failed, r.Error = true, asErrorJSON(r.failed)
+		}
+		if l.asJSON {
+			continue
+		}
+		if r.failed != nil {
+			_ = tell(stderr, r.failed)
+		} else {
+			fmt.Fprintf(stdout, "session %d: %s at %s: logged out\n", r.Session.ID, r.Target, r.Portal)
+		}
+	}
+	switch {
+	case l.asJSON:
+		if err := writeJSON(stdout, map[string]any{"sessions": results}); err != nil {
+			return err
+		}
+	case len(results) == 0:
+		fmt.Fprintln(stderr, "initd: no session of initd's to log out of")
+	}
+	if failed {
+		return exitCode(1)
+	}
+	return nil
+}
+
+func (l *iscsiLogout) one(ctx context.Context, h *iscsiHost, s iscsi.Session) error {
+	if !l.force {
+		for _, d := range s.Disks {
+			if by := usedBy(h.sys, d.Name); by != "" {
+				return fmt.Errorf("log out of %s: %s is used by %s; end that first, or give --force", s.Target, d.Node(), by)
+			}
+		}
+	}
+	isid, _ := s.ISID()
+	rec, recErr := h.records.Read(isid.String())
+	if recErr != nil { // made by an initd whose records are gone
+		rec = iscsi.Record{Session: s.ID, Host: s.Host, ISID: isid.String()}
+	}
+	if err := h.records.Remove(isid.String()); err != nil { // first: nobody recovers it from here on
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	err := h.kernel.Logout(ctx, rec)
+	if err != nil && recErr == nil {
+		err = errors.Join(err, h.records.Write(rec))
+	}
+	return err
+}
+
+// usedBy says what holds a disk or one of its partitions; "" if nothing does.
+func usedBy(sys *sysfs.FS, name string) string {
+	places := []string{"sys/class/block/" + name}
+	if parts, err := sys.Names("sys/class/block/" + name); err == nil {
+		for _, p := range parts {
+			if strings.HasPrefix(p, name) {
+				places = append(places, "sys/class/block/"+p)
+			}
+		}
+	}
+	mounts, _ := mount.List()
+	swaps, _ := os.ReadFile("/proc/swaps")
+	for _, p := range places {
+		if holders, err := sys.Names(p + "/holders"); err == nil && len(holders) > 0 {
+			return "/dev/" + holders[0]
+		}
+		dev, err := sys.String(p + "/dev")
+		if err != nil {
+			continue
+		}
+		for _, m := range mounts {
+			if fmt.Sprintf("%d:%d", m.Major, m.Minor) == dev {
+				return "the mount " + m.Point
+			}
+		}
+		if node := "/dev/" + p[strings.LastIndexByte(p, '/')+1:] + " "; strings.Contains(string(swaps), "\n"+node) {
+			return "swap"
+		}
+	}
+	return ""
+}
