@@ -21,7 +21,7 @@ func allowed() []uint32 {
 		unix.SYS_FUTEX, unix.SYS_SCHED_YIELD, unix.SYS_SCHED_GETAFFINITY, unix.SYS_GETPID, unix.SYS_GETTID,
 		unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_SIGALTSTACK, unix.SYS_RESTART_SYSCALL,
 		unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_CLOCK_GETTIME, unix.SYS_GETTIMEOFDAY, unix.SYS_GETRANDOM,
-		unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
+		unix.SYS_EXIT, unix.SYS_EXIT_GROUP, unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ,
 	}
 }
 
@@ -78,6 +78,8 @@ func program() []unix.SockFilter {
 	for _, call := range deadly() {
 		list = append(list, jump(unix.BPF_JEQ, call, 0, 1), kill)
 	}
+	// As a kernel without it says: a C library then starts threads by clone, whose flags can be looked at.
+	list = append(list, jump(unix.BPF_JEQ, unix.SYS_CLONE3, 0, 1), end(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)))
 	// those that are allowed for some values of one argument: the rest of each rule is skipped unless it is its call
 	when := func(call, argument uint32, tests ...unix.SockFilter) {
 		rule := append([]unix.SockFilter{load(argument)}, tests...)
