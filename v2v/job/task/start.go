@@ -1,0 +1,176 @@
+package task
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Task is an attempt that runs.
+type Task struct {
+	cmd    *exec.Cmd
+	mu     sync.Mutex // guards the socket against being closed while something is told
+	socket *os.File
+	said   tail
+	// Progress gives the newest report; older ones that nobody took are dropped.
+	Progress chan Progress
+	done     chan struct{}
+	result   json.RawMessage
+	failure  *Failure
+}
+
+// Start begins an attempt, which may last until the deadline and longer only by Prolong.
+func Start(o Order, until Deadline) (*Task, error) {
+	fail := func(err error) (*Task, error) {
+		return nil, fmt.Errorf("start a process for job %s: %w", o.Job, err)
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fail(fmt.Errorf("socketpair: %w", err))
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "task")
+	defer theirs.Close()
+	t := &Task{socket: os.NewFile(uintptr(pair[0]), "task"), Progress: make(chan Progress, 1), done: make(chan struct{})}
+	t.cmd = exec.Command("/proc/self/exe", arg, o.Kind, o.Job)
+	t.cmd.Args[0] = os.Args[0]
+	t.cmd.Stderr = &t.said
+	t.cmd.ExtraFiles = []*os.File{theirs}
+	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A record waits in the socket until the child hears it.
+	if err := tell(pair[0], word{Order: &o, Deadline: until}); err != nil {
+		t.socket.Close()
+		return fail(err)
+	}
+	started := make(chan error)
+	go t.run(started)
+	if err := <-started; err != nil {
+		t.socket.Close()
+		return fail(err)
+	}
+	return t, nil
+}
+
+// run starts and reaps the process on one thread: the kernel kills it when the thread that started it ends, not the process.
+func (t *Task) run(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := t.cmd.Start(); err != nil {
+		started <- err
+		return
+	}
+	heard := make(chan *done, 1)
+	socket := int(t.socket.Fd())
+	go func() { heard <- t.listen(socket) }()
+	started <- nil
+	err := t.cmd.Wait()
+	d := <-heard // its end of the socket is closed by now
+	t.mu.Lock()
+	t.socket.Close()
+	t.socket = nil
+	t.mu.Unlock()
+	switch {
+	case d == nil:
+		t.failure = &Failure{Text: t.death(err), Died: true}
+	case d.Failure != nil:
+		t.failure = d.Failure
+		t.failure.Cancelled, t.failure.Suspended = d.Cancelled, d.Suspended
+	default:
+		t.result = d.Result
+	}
+	close(t.done)
+}
+
+func (t *Task) listen(socket int) *done {
+	for {
+		w, err := hear(socket)
+		if err != nil {
+			return nil
+		}
+		if w.Done != nil {
+			return w.Done
+		}
+		if w.Progress != nil {
+			select {
+			case <-t.Progress:
+			default:
+			}
+			t.Progress <- *w.Progress
+		}
+	}
+}
+
+// death says what ended a process that had no last word.
+func (t *Task) death(err error) string {
+	said := t.said.String()
+	if line, _, _ := strings.Cut(strings.TrimSpace(said), "\n"); line != "" {
+		return "its process died: " + line
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		if s, ok := exit.Sys().(syscall.WaitStatus); ok && s.Signaled() && s.Signal() == syscall.SIGKILL {
+			return "its process was killed: by somebody, by the kernel for want of memory, or because its lease ran out"
+		}
+	}
+	return fmt.Sprintf("its process died: %v", err)
+}
+
+// PID is the process.
+func (t *Task) PID() int { return t.cmd.Process.Pid }
+
+// Prolong lets the attempt go on until a later deadline.
+func (t *Task) Prolong(until Deadline) { t.tell(word{Deadline: until}) }
+
+// Cancel asks the attempt to end and to leave nothing.
+func (t *Task) Cancel() { t.tell(word{Stop: "cancel"}) }
+
+// Suspend asks the attempt to end so that another one can go on.
+func (t *Task) Suspend() { t.tell(word{Stop: "suspend"}) }
+
+// tell does not wait: a process that is stopped and hears nothing any more is the deadline's business.
+func (t *Task) tell(w word) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.socket != nil {
+		_ = tell(int(t.socket.Fd()), w, unix.MSG_DONTWAIT)
+	}
+}
+
+// Kill ends the attempt at once.
+func (t *Task) Kill() { _ = t.cmd.Process.Kill() }
+
+// Done is closed once the process has ended and was reaped.
+func (t *Task) Done() <-chan struct{} { return t.done }
+
+// Result is what came of it, once it is done: a *Failure or the kind's result.
+func (t *Task) Result() (json.RawMessage, *Failure) {
+	<-t.done
+	return t.result, t.failure
+}
+
+// tail keeps the beginning of what a process complains of.
+type tail struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	const most = 16 << 10
+	t.b.Write(p[:min(len(p), max(most-t.b.Len(), 0))])
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.b.String()
+}
