@@ -36,7 +36,12 @@ func specFromAppliance(file string) (initramfs.Spec, error) {
 	if err != nil {
 		return s, err
 	}
-	p, err := plan.Compile(a, anyMachine(), step.Kinds())
+	facts := anyMachine()
+	if a.Firmware == appliance.FirmwareUse {
+		facts.Firmware = step.AnyFirmware()
+		s.Modules = append(s.Modules, initramfs.Ask{Name: "iscsi_ibft", By: "firmware: use"})
+	}
+	p, err := plan.Compile(a, facts, step.Kinds())
 	if err != nil {
 		return s, err
 	}

@@ -36,6 +36,7 @@ func choosePlan(file string, state step.StateFiles, facts plan.Facts) chosen {
 		c.plan, err = compileSources(sources, facts)
 	}
 	if err == nil {
+		c.notices = append(c.notices, c.plan.Notes...)
 		c.current = true
 		return c
 	}

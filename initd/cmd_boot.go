@@ -131,6 +131,7 @@ func boot(ctx context.Context, p places) error {
 		o.takeHanded()
 	} else {
 		state := o.stateDisk(life)
+		_ = o.loader.Load(life, "iscsi_ibft") // without it, or without its table, there is nothing to say
 		o.chosen = choosePlan(p.file, state, hostFacts())
 		o.clock(state)
 	}

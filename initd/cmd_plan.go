@@ -11,6 +11,9 @@ import (
 
 	"initd/boot/appliance"
 	"initd/boot/plan"
+	"initd/boot/step"
+	"initd/hw/firmware"
+	"initd/hw/sysfs"
 )
 
 func planCommand() *cobra.Command {
@@ -107,6 +110,22 @@ func readFacts(from string) (plan.Facts, error) {
 	return f, nil
 }
 
+// firmwareFacts reads the boot firmware's tables; one that cannot be read is
+// named in the plan.
+func firmwareFacts() []appliance.Firmware {
+	sys, err := sysfs.Open("/")
+	if err != nil {
+		return []appliance.Firmware{{From: "firmware", Problems: []string{err.Error()}}}
+	}
+	defer sys.Close()
+	tables, err := firmware.Read(sys)
+	list := step.FromFirmware(tables)
+	if err != nil {
+		list = append(list, appliance.Firmware{From: "firmware", Problems: strings.Split(err.Error(), "\n")})
+	}
+	return list
+}
+
 // hostFacts reads the firmware's words about this machine; what it does not
 // say stays empty. Source: SMBIOS by drivers/firmware/dmi-id.c.
 func hostFacts() plan.Facts {
@@ -117,5 +136,5 @@ func hostFacts() plan.Facts {
 		}
 		return strings.TrimSpace(string(b))
 	}
-	return plan.Facts{Serial: read("product_serial"), UUID: read("product_uuid"), Vendor: read("sys_vendor"), Product: read("product_name")}
+	return plan.Facts{Firmware: firmwareFacts(), Serial: read("product_serial"), UUID: read("product_uuid"), Vendor: read("sys_vendor"), Product: read("product_name")}
 }

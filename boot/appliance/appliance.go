@@ -41,6 +41,7 @@ type Appliance struct {
 	Shell   Shell   `yaml:"shell" doc:"never (default), or {password: HASH} with a crypt(3) hash"`
 	State   string  `yaml:"state" doc:"where the last good plan and key tries live (default label/initd-state)"`
 
+	Firmware string    `yaml:"firmware" doc:"links and fabrics that the firmware booted from (iBFT, NBFT): auto (default), ignore, or use, which makes images carry what they need"`
 	Network  *Network  `yaml:"network" doc:"links, routes and name servers; {by: host} configures nothing"`
 	Time     *Time     `yaml:"time" doc:"time servers"`
 	Keys     *Keys     `yaml:"keys" doc:"key servers and how to talk to them"`

@@ -134,6 +134,7 @@ func (c *checks) address(at, s string) {
 
 func (a *Appliance) check(c *checks, at string) {
 	c.name("name", a.Name)
+	c.oneOf("firmware", a.Firmware, FirmwareAuto, FirmwareUse, FirmwareIgnore)
 	if a.Budgets.Boot != 0 && a.Budgets.Boot.Or(0).Seconds() < 1 {
 		c.fail("budgets.boot", "write at least 1s", "budgets.boot: too short for a boot")
 	}

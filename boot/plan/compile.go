@@ -24,6 +24,7 @@ const ReadyID = "ready"
 // Compile turns an appliance into a plan. It is pure; the error, if any, is
 // *appliance.Problems with everything that is wrong.
 func Compile(a *appliance.Appliance, f Facts, kinds []Kind) (*Plan, error) {
+	a, notes := a.WithFirmware(f.Firmware)
 	x := &Expansion{Appliance: a, facts: f, problems: &appliance.Problems{}, origin: map[string]string{}, asked: map[Resource][]string{}}
 	for _, k := range kinds {
 		x.kind = k.Name
@@ -36,6 +37,7 @@ func Compile(a *appliance.Appliance, f Facts, kinds []Kind) (*Plan, error) {
 		Shell:    a.Shell.PasswordHash,
 		State:    DefaultState,
 		Units:    x.units,
+		Notes:    notes,
 	}
 	if a.State != "" {
 		p.State = string(x.Device("state", a.State))

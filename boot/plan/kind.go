@@ -25,6 +25,8 @@ type Facts struct {
 	UUID    string `json:"uuid,omitempty"`
 	Vendor  string `json:"vendor,omitempty"`
 	Product string `json:"product,omitempty"`
+	// Firmware is what the boot firmware's tables ask for; it becomes a part of the plan.
+	Firmware []appliance.Firmware `json:"firmware,omitempty"`
 }
 
 // Expansion is what a Kind works on.
@@ -59,6 +61,8 @@ func (x *Expansion) Add(at string, u Unit, spec any) {
 	pos := x.Appliance.At(at)
 	if pos.Line > 0 {
 		u.Origin = fmt.Sprintf("%s:%d", pos.File, pos.Line)
+	} else if x.Appliance.FromFirmware(at) {
+		u.Origin = pos.File
 	}
 	u.Digest = digest(u.Kind, u.Spec)
 	x.origin[u.ID] = at

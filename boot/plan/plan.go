@@ -188,6 +188,7 @@ type Plan struct {
 	State     string     `json:"state,omitempty"` // resource of the state disk
 	Units     []Unit     `json:"units"`           // sorted by stage, then ID
 	Templates []Template `json:"templates,omitempty"`
+	Notes     []string   `json:"notes,omitempty"` // what became of what the firmware asks for
 	Digest    string     `json:"digest"`
 }
 

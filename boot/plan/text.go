@@ -10,6 +10,9 @@ import (
 func (p *Plan) Text(w io.Writer) error {
 	b := &strings.Builder{}
 	fmt.Fprintf(b, "%s: %d units, boot within %s, shutdown within %s\n", p.Name, len(p.Units), p.Budget, p.Shutdown)
+	for _, n := range p.Notes {
+		fmt.Fprintf(b, "  %s\n", n)
+	}
 	var stage Stage
 	for i := range p.Units {
 		u := &p.Units[i]
@@ -23,6 +26,9 @@ func (p *Plan) Text(w io.Writer) error {
 			if u.Policy.OnFailure == Reboot {
 				note += fmt.Sprintf("(%d)", u.Policy.Reboots)
 			}
+		}
+		if u.Origin != "" && !strings.Contains(u.Origin, ":") {
+			note += "  from " + u.Origin
 		}
 		fmt.Fprintf(b, "  %s%s\n", u.ID, note)
 		if u.ID == ReadyID {
