@@ -64,7 +64,7 @@ func (o *orchestrator) feed(name string, f *os.File) (string, error) {
 		f.Close()
 		return "", fmt.Errorf("no unit of this plan needs a key called %s", name)
 	}
-	if (volumes{}).Open(name) {
+	if (volumes{plan: o.chosen.plan, sys: o.blocks.Sys}).Open(name) {
 		f.Close()
 		return name + " is open already", nil
 	}

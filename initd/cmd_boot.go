@@ -292,9 +292,10 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 	if o.services != nil {
 		svc = o.services
 	}
+	o.blocks.Finders = step.Finders(o.chosen.plan, o.blocks.Sys)
 	deps := &step.Deps{
-		Children: o.children, Services: svc, Devices: o.blocks, Volumes: volumes{}, Keys: o.keys,
-		Modules: o.loader, Desk: o.desk, Life: life, Note: o.note, Lost: o.lost,
+		Children: o.children, Services: svc, Devices: o.blocks, Volumes: volumes{plan: o.chosen.plan, sys: o.blocks.Sys}, Keys: o.keys,
+		Modules: o.loader, Desk: o.desk, Life: life, Note: o.note, Lose: o.lose, Lost: o.lost,
 		ClockFloor: o.floor, OwnDNS: o.chosen.plan.Unit("dns") != nil,
 		Paths: o.paths(identity),
 	}
@@ -365,10 +366,16 @@ func (o *orchestrator) awaitKept(kept <-chan struct{}) {
 	}
 }
 
-// volumes answers whether a mapping is there.
-type volumes struct{}
+// volumes answers whether a mapping is there, or a fabric connected.
+type volumes struct {
+	plan *plan.Plan
+	sys  *sysfs.FS
+}
 
-func (volumes) Open(name string) bool {
+func (v volumes) Open(name string) bool {
+	if strings.HasPrefix(name, plan.ClassNVMe+"/") {
+		return step.NVMeConnected(v.plan, v.sys, name)
+	}
 	c, err := luks.Check(name, "")
 	return err == nil && c.Answer == luks.Same
 }

@@ -30,6 +30,7 @@ func Compile(a *appliance.Appliance, f Facts, kinds []Kind) (*Plan, error) {
 		x.kind = k.Name
 		k.Expand(x)
 	}
+	x.provide(kinds)
 	p := &Plan{
 		Schema: Schema, Name: a.Name,
 		Budget:   Duration(a.Budgets.Boot.Or(DefaultBoot)),
@@ -57,6 +58,33 @@ func Compile(a *appliance.Appliance, f Facts, kinds []Kind) (*Plan, error) {
 	}
 	p.Digest = digest("plan", b)
 	return p, nil
+}
+
+// provide asks the kinds for what is needed and not there yet, what those
+// units need in turn included.
+func (x *Expansion) provide(kinds []Kind) {
+	asked := map[Resource]bool{}
+	for _, u := range x.units {
+		for _, r := range u.Provides {
+			asked[r] = true
+		}
+	}
+	for i := 0; i < len(x.units); i++ {
+		for _, n := range x.units[i].Needs {
+			for _, r := range n.AnyOf {
+				if asked[r] || r.World() {
+					continue
+				}
+				asked[r] = true
+				for _, k := range kinds {
+					x.kind = k.Name
+					if k.Provide != nil && k.Provide(x, r) {
+						break
+					}
+				}
+			}
+		}
+	}
 }
 
 // Defaults fills in what a kind left out of a unit. Compile does it for the

@@ -69,9 +69,9 @@ func TestCompileProblems(t *testing.T) {
 			"services:\n  - {name: redis, command: [/r]}\n  - {name: web, command: [/w], needs: [servcie/redis]}\n",
 			`f.yaml:5:5: service/web needs servcie/redis, which nothing provides; did you mean "service/redis"?`},
 		{"something missing beside a cycle",
-			"services:\n  - {name: a, command: [/a], needs: [service/a]}\n  - {name: web, command: [/w], needs: [nvme/x]}\n",
+			"services:\n  - {name: a, command: [/a], needs: [service/a]}\n  - {name: web, command: [/w], needs: [tape/x]}\n",
 			"f.yaml:4:5: cycle: service/a needs service/a; remove that need\n" +
-				`f.yaml:5:5: service/web needs nvme/x, which nothing provides; write a device (uuid/…, label/…, partlabel/…, path/…, dev/…) or something of this file: service/a`},
+				`f.yaml:5:5: service/web needs tape/x, which nothing provides; write a device (uuid/…, label/…, partlabel/…, path/…, dev/…) or something of this file: service/a`},
 		{"a machine fact that is not known",
 			"services:\n  - {name: a, command: [/a], user: \"${machine.serial}\"}\n",
 			`f.yaml:4:3: ${machine.serial} is not known here; plan with --facts host on that machine, or --facts FILE`},

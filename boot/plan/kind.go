@@ -16,6 +16,11 @@ import (
 type Kind struct {
 	Name   string
 	Expand func(x *Expansion)
+	// Provide, if not nil, is asked for a resource that some unit needs and
+	// none provides, when all kinds are expanded: it adds the unit that does, and
+	// says whether there is one. So what a file only mentions (a namespace of a
+	// subsystem) need not be listed a second time.
+	Provide func(x *Expansion, r Resource) bool
 }
 
 // Facts describe the machine that a plan is for; an empty one leaves
@@ -113,6 +118,14 @@ func (x *Expansion) Device(at, s string) Resource {
 	}
 	x.asked[r] = append(x.asked[r], at)
 	return r
+}
+
+// Named is the path at which the file names r, or else at.
+func (x *Expansion) Named(r Resource, at string) string {
+	if list := x.asked[r]; len(list) > 0 {
+		return list[0]
+	}
+	return at
 }
 
 // Needed reads one entry of a needs list: a resource, or an absolute path

@@ -22,6 +22,7 @@ const (
 	ClassTime      = "time"
 	ClassKey       = "key"
 	ClassLUKS      = "luks"
+	ClassNVMe      = "nvme" // nvme/NAME: connected; nvme/NAME/NSID: that disk
 	ClassMount     = "mount"
 	ClassService   = "service"
 	ClassNet       = "net" // a link, route or resolver as this plan configures it

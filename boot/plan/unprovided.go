@@ -67,7 +67,7 @@ func likely(r Resource, known []Resource) Resource {
 // sections says where in a file the resources of a class come from.
 func sections() map[string]string {
 	return map[string]string{
-		ClassLUKS: "media: {luks: […]}", ClassKey: "media: {luks: […]}", ClassMount: "mounts:",
+		ClassLUKS: "media: {luks: […]}", ClassNVMe: "fabrics: {nvme: […]}", ClassKey: "media: {luks: […]}", ClassMount: "mounts:",
 		ClassService: "services:", ClassTime: "time:", ClassNet: "network:",
 	}
 }

@@ -49,16 +49,19 @@ func keyStep() Step {
 // those that people give: the volume itself asks, once its device is there,
 // and hears at once whether the answer opens it.
 func expandKeys(x *plan.Expansion) {
-	if x.Appliance.Media == nil {
-		return
+	if m := x.Appliance.Media; m != nil {
+		for i, l := range m.LUKS {
+			addKey(x, fmt.Sprintf("media.luks[%d].key", i), l.Name, l.Name, l.Key, l.Policy)
+		}
 	}
-	for i, l := range x.Appliance.Media.LUKS {
-		addKey(x, fmt.Sprintf("media.luks[%d].key", i), l.Name, l.Key, l.Policy)
+	if f := x.Appliance.Fabrics; f != nil {
+		addNVMeKeys(x, f)
 	}
 }
 
-// addKey adds the unit that provides key/NAME from the source k.
-func addKey(x *plan.Expansion, at, name string, k appliance.KeySource, p appliance.Policy) {
+// addKey adds the unit that provides key/NAME from the source k; who is
+// ${unit.name} in the name of the object.
+func addKey(x *plan.Expansion, at, name, who string, k appliance.KeySource, p appliance.Policy) {
 	u := plan.Unit{
 		ID:       plan.ClassKey + "/" + name,
 		Stage:    plan.Keys,
@@ -74,7 +77,7 @@ func addKey(x *plan.Expansion, at, name string, k appliance.KeySource, p applian
 	case k.Ephemeral || k.Prompt != "" || !k.Given():
 		return
 	case k.KMIP != nil:
-		s.KMIP = kmipKey(x, at, name, k.KMIP)
+		s.KMIP = kmipKey(x, at, who, k.KMIP)
 		var way []plan.Resource
 		for _, srv := range s.KMIP.Servers {
 			way = append(way, plan.EndpointResource(srv.Address))

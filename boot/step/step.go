@@ -33,6 +33,8 @@ func All() []Step {
 		dnsStep(),
 		clockStep(),
 		keyStep(),
+		nvmeStep(),
+		nvmeDiskStep(),
 		luksStep(),
 		mountStep(),
 		rootStep(),
@@ -89,6 +91,8 @@ type Deps struct {
 	OwnDNS bool
 	// Life ends with the orchestrator: upkeep of leases and the like.
 	Life context.Context
+	// Lose says that a unit that was done is no longer: it is checked and applied again.
+	Lose func(unit, reason string)
 	// Note puts a line into the report that no unit's attempt can carry.
 	Note func(string)
 	// Lost reports that what a finished unit stands on is lost, or (back) there

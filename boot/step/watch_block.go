@@ -21,6 +21,9 @@ type BlockWatcher struct {
 	Sys      *sysfs.FS
 	Source   uevent.Source
 	Children Children
+	// Finders answer for what is no block/… by class: iscsi, nvme. Set before
+	// the first use.
+	Finders map[string]Finder
 
 	late chan struct{} // something was applied outside of Watch
 
@@ -41,6 +44,9 @@ func (w *BlockWatcher) Device(r plan.Resource) (string, error) {
 	if r.Class() == plan.ClassLUKS {
 		return "/dev/mapper/" + r.Name(), nil
 	}
+	if find := w.Finders[r.Class()]; find != nil {
+		return find(r)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d, reason := w.world.Resolve(r.Name(), nil)
@@ -48,6 +54,14 @@ func (w *BlockWatcher) Device(r plan.Resource) (string, error) {
 		return "", errors.New(reason.Text)
 	}
 	return d.Node(), nil
+}
+
+// Finder returns the node that a resource means right now.
+type Finder func(r plan.Resource) (string, error)
+
+// Finders are those of a plan's fabrics.
+func Finders(p *plan.Plan, sys *sysfs.FS) map[string]Finder {
+	return map[string]Finder{plan.ClassNVMe: nvmeFinder(p, sys)}
 }
 
 // FindNow looks at the devices that are there this instant, reads what is on
