@@ -39,19 +39,23 @@ help: ## list the targets
 ##@ build
 
 .PHONY: build
-build: ## leave out/bin/init, out/bin/initd and out/bin/initd-image
+build: ## leave out/bin/init, out/bin/initd, out/bin/initd-image and out/bin/v2v
 	@mkdir -p $(BIN)
 	@$(BUILD_INIT) -o $(BIN)/init ./initd/pid1
 	@$(BUILD) -o $(BIN)/initd ./initd
 	@$(BUILD) -o $(BIN)/initd-image ./images
+	@$(BUILD) -o $(BIN)/v2v ./v2v
 	@$(MAKE) --no-print-directory docs
 
 .PHONY: docs
-docs: ## leave out/share/man/man1 and out/share/completions, written by out/bin/initd
+docs: ## leave out/share/man/man1 and out/share/completions, written by the programs themselves
 	@test -x $(BIN)/initd || $(BUILD) -o $(BIN)/initd ./initd
+	@test -x $(BIN)/v2v || $(BUILD) -o $(BIN)/v2v ./v2v
 	@rm -rf $(OUT)/share
 	@$(BIN)/initd docs man $(OUT)/share/man/man1
 	@$(BIN)/initd docs completions $(OUT)/share/completions
+	@$(BIN)/v2v docs man $(OUT)/share/man/man1
+	@$(BIN)/v2v docs completions $(OUT)/share/completions
 
 .PHONY: build-guest
 build-guest: ## compile what only runs inside test machines, tests with the tag guest included

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"initd/initd/manpage"
 )
 
 // docsCommand writes what packages install beside the program. It is for the
@@ -39,7 +41,7 @@ func writeMan(root *cobra.Command, dir string) error {
 	if date.IsZero() {
 		date = time.Unix(0, 0)
 	}
-	if err := writeManTree(root, dir, date.UTC()); err != nil {
+	if err := manpage.Tree(root, dir, date.UTC(), version); err != nil {
 		return fmt.Errorf("write man pages: %w", err)
 	}
 	return nil

@@ -214,19 +214,22 @@ func openDirect(ctx context.Context, src *file.Source, format string, opt image.
 	return r, err
 }
 
+// OpenStream opens a source that comes once, in this process. Its format has to be said.
+func OpenStream(ctx context.Context, src io.Reader, name, format string, opt image.OpenOptions) (image.Streamer, error) {
+	f, err := formats.ByName(format)
+	if err != nil {
+		return nil, err
+	}
+	if f.OpenStream == nil {
+		return nil, fmt.Errorf("%s cannot be read from a pipe: its tables lie anywhere; give a file", f.Name)
+	}
+	return f.OpenStream(ctx, src, name, opt)
+}
+
 func (j *job) openStdin(ctx context.Context) error {
 	open := j.OpenStream
 	if open == nil {
-		open = func(ctx context.Context, src io.Reader, name, format string, opt image.OpenOptions) (image.Streamer, error) {
-			f, err := formats.ByName(format)
-			if err != nil {
-				return nil, err
-			}
-			if f.OpenStream == nil {
-				return nil, fmt.Errorf("%s cannot be read from a pipe: its tables lie anywhere; give a file", f.Name)
-			}
-			return f.OpenStream(ctx, src, name, opt)
-		}
+		open = OpenStream
 	}
 	var err error
 	if j.stream, err = open(ctx, j.Stdin, "standard input", j.SourceFormat, j.Opening); err != nil {

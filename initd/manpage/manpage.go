@@ -1,4 +1,7 @@
-package main
+// Package manpage writes the man pages of a program out of its commands, for packages.
+//
+// It owns the form of a page (man(7)), and knows no command.
+package manpage
 
 import (
 	"fmt"
@@ -12,26 +15,26 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// writeManTree writes a page (man(7)) for a command and for each below it that
-// people call. cobra's own writer goes through Markdown: its libraries cost
-// every child that starts, and the image half a megabyte.
-func writeManTree(c *cobra.Command, dir string, date time.Time) error {
+// Tree writes a page for a command and for each below it that people call into a folder. Version is shown at the pages' feet.
+// cobra's own writer goes through Markdown: its libraries cost every child that starts, and the image half a megabyte.
+func Tree(c *cobra.Command, dir string, date time.Time, version string) error {
 	for _, below := range c.Commands() {
 		if below.IsAvailableCommand() {
-			if err := writeManTree(below, dir, date); err != nil {
+			if err := Tree(below, dir, date, version); err != nil {
 				return err
 			}
 		}
 	}
 	c.InitDefaultHelpFlag()
-	return os.WriteFile(filepath.Join(dir, manName(c)+".1"), manPage(c, date), 0o644)
+	return os.WriteFile(filepath.Join(dir, manName(c)+".1"), page(c, date, version), 0o644)
 }
 
 func manName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
 
-func manPage(c *cobra.Command, date time.Time) []byte {
+func page(c *cobra.Command, date time.Time, version string) []byte {
 	var p roff
-	p.line(".nh\n.TH %q \"1\" %q %q \"initd\"", strings.ToUpper(manName(c)), date.Format("Jan 2006"), "initd "+version)
+	program := c.Root().Name()
+	p.line(".nh\n.TH %q \"1\" %q %q %q", strings.ToUpper(manName(c)), date.Format("Jan 2006"), program+" "+version, program)
 	p.line(".SH NAME")
 	p.text(manName(c) + " - " + c.Short)
 	p.line(".SH SYNOPSIS\n.B %s", escapeRoff(c.UseLine()))

@@ -1,0 +1,167 @@
+// Command v2v converts virtual disks, compares and checks them, and says what is in them.
+//
+// This package wires: one file a command. What a command does lives in the packages below v2v/.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"initd/v2v/sandbox"
+)
+
+func main() {
+	sandbox.Main(roles())
+	// SIGPIPE would end the program before it has removed what is unfinished; writing then fails instead.
+	signal.Ignore(syscall.SIGPIPE)
+	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// version and built are set by the build.
+var (
+	version = "unknown"
+	built   = "0"
+)
+
+// exitCode is an error that carries the status to end with. An empty one has been shown already.
+type exitCode struct {
+	code int
+	err  error
+}
+
+func (e exitCode) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+func (e exitCode) Unwrap() error { return e.err }
+
+// usageError is a fault of the call itself.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// Exit statuses that are the same for all commands; compare and check have further ones, which are qemu-img's.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+	exitSignal = 128 // plus the signal's number
+)
+
+// stopped is a signal that ended the work.
+type stopped struct{ os.Signal }
+
+func (s stopped) Error() string { return "stopped by " + s.String() }
+
+// run is main without the process around it.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, cancel := onSignal(ctx)
+	defer cancel()
+	root := rootCommand()
+	root.SetArgs(args[1:])
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return status(root.ExecuteContext(ctx), stderr)
+}
+
+func status(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	code, shown := exitFailed, false
+	var e exitCode
+	var usage usageError
+	var stop stopped
+	switch {
+	case errors.As(err, &stop):
+		code = exitSignal + int(stop.Signal.(syscall.Signal))
+	case errors.As(err, &usage):
+		code = exitUsage
+	case errors.As(err, &e):
+		code, shown = e.code, e.err == nil
+	}
+	if !shown {
+		fmt.Fprintf(stderr, "v2v: %v\n", err)
+	}
+	return code
+}
+
+// onSignal cancels the context with the signal as its cause, so that what is unfinished is removed. A second signal ends the program.
+func onSignal(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		if s, ok := <-ch; ok {
+			signal.Stop(ch)
+			cancel(stopped{s})
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(ch)
+		close(ch)
+		cancel(nil)
+	}
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "v2v",
+		Short: "Convert virtual disks, and look at them",
+		Long: `v2v converts virtual disks between the formats of QEMU, VMware, Hyper-V and VirtualBox.
+
+A format is said, or found out and then certain: a file that matches no format, or more than one, is refused until
+-f says what it is. Images that lead to other files or contradict themselves are refused, with what to do.
+
+Exit status 0 is success, 1 a failure, 2 a wrong call, 128+N the signal N. compare and check end as qemu-img's do.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
+	})
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(infoCommand(), convertCommand(), compareCommand(), checkCommand(), mapCommand(), formatsCommand(), docsCommand(), versionCommand())
+	return root
+}
+
+// noArgs refuses arguments, suggesting a command where one is near.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := "; see " + c.CommandPath() + " --help"
+	c.SuggestionsMinimumDistance = 2
+	if s := c.SuggestionsFor(args[0]); len(s) > 0 {
+		hint = fmt.Sprintf("; did you mean %q?", s[0])
+	}
+	return usageError{fmt.Errorf("%q is no command of %s%s", args[0], c.CommandPath(), hint)}
+}
+
+// exactly wants n arguments that the usage line names.
+func exactly(n int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usageError{fmt.Errorf("usage: %s", c.UseLine())}
+		}
+		return nil
+	}
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+		fmt.Fprintf(c.OutOrStdout(), "v2v %s\n", version)
+		return nil
+	}}
+}
