@@ -138,7 +138,9 @@ func boot(ctx context.Context, p places) error {
 	if o.services, err = newServices(life, o.init, o.run, o.children, o.lose); err != nil {
 		return err
 	}
-	if err := o.makeEngine(life); err != nil {
+	upkeep, rest := context.WithCancel(life) // of leases and connections: none is renewed on the way down
+	defer rest()
+	if err := o.makeEngine(upkeep); err != nil {
 		return err
 	}
 	go o.serve(life)
@@ -165,6 +167,7 @@ func boot(ctx context.Context, p places) error {
 		return err
 	}
 	stop()
+	rest()
 	<-ended
 	o.awaitKept(kept)
 	if kind == 0 {

@@ -13,6 +13,7 @@ import (
 
 	"initd/hw/dm"
 	"initd/hw/mount"
+	"initd/hw/nvmeof"
 	"initd/shutdown/stack"
 )
 
@@ -33,6 +34,8 @@ func Do(ctx context.Context, j Job) error {
 		return stopArray(j.Path)
 	case OpSwap:
 		return swapoff(j.Path)
+	case OpNVMe:
+		return nvmeof.Disconnect("/", j.Path)
 	case OpSync:
 		unix.Sync()
 		return nil

@@ -29,6 +29,7 @@ const (
 	OpLoop     = "detach-loop"
 	OpMD       = "stop-array"
 	OpSwap     = "swapoff"
+	OpNVMe     = "disconnect-nvme"
 	OpSync     = "sync"
 )
 

@@ -163,6 +163,8 @@ func job(n stack.Node) (Job, bool) {
 		return Job{Op: OpMD, Path: n.Path}, true
 	case stack.Swap:
 		return Job{Op: OpSwap, Path: n.Path}, true
+	case stack.NVMe:
+		return Job{Op: OpNVMe, Path: n.Path}, true
 	}
 	return Job{}, false
 }

@@ -1,6 +1,6 @@
 // Package stack reads what is set up on the running machine, whoever set it
 // up: mounts, bind mounts, loop devices, device-mapper devices, md arrays,
-// swap, and the processes that use them.
+// connections to storage over a network, swap, and the processes that use them.
 //
 // It owns that reading and the edges between the nodes. It reads /proc and
 // /sys only, never a path on a device: nothing here can sleep on a dead one.
@@ -28,6 +28,7 @@ const (
 	DM    Kind = "dm"
 	MD    Kind = "md"
 	Swap  Kind = "swap"
+	NVMe  Kind = "nvme" // a connection, not a device of the machine
 )
 
 // Node is one thing that can be taken down.
@@ -69,6 +70,7 @@ func Read(root string) (*Stack, error) {
 		return nil, fmt.Errorf("read the stack: %w", err)
 	}
 	r := &reader{fsys: fsys, root: root, mounts: mounts, devices: map[string]string{}, mapper: map[string]string{}}
+	r.nvmeControllers()
 	r.blockDevices()
 	r.swaps()
 	r.mountNodes()
@@ -82,6 +84,7 @@ type reader struct {
 	mounts  []mount.Info
 	devices map[string]string // MAJOR:MINOR -> kernel name of every block device
 	mapper  map[string]string // dm name -> kernel name
+	nvme    map[string]bool   // controllers that are connections
 	nodes   []Node
 }
 
@@ -155,6 +158,9 @@ func (r *reader) wholes(name string) []string {
 		if to, err := os.Readlink(path.Join(r.root, "sys/class/block", name)); err == nil {
 			list = append(list, path.Base(path.Dir(to)))
 		}
+	}
+	for _, n := range list {
+		list = append(list, r.controllersOf(n)...)
 	}
 	return list
 }
