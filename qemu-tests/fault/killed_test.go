@@ -39,6 +39,7 @@ func caller(k order.Kill) order.Kill {
 func TestKilledAnywhere(t *testing.T) {
 	s := newScene(t)
 	calm, want := s.boot()
+	s.calm = want
 	list := points(t, calm)
 	t.Logf("an undisturbed boot makes %v", counts(list))
 	for _, c := range order.Classes() {
@@ -55,7 +56,7 @@ func TestKilledAnywhere(t *testing.T) {
 			before(order.Connect, 1, room.KMSAV4), after(order.Connect, 1, room.KMSAV4))},
 		{"while it writes down what it does", chain(
 			before(order.Fsync, 1, ""), before(order.Rename, 1, " to /run/initd/ledger"),
-			after(order.Rename, 1, "hands.json"), after(order.Fsync, 1, "children"))},
+			after(order.Rename, 1, " to /run/initd/services/hands.json"), after(order.Fsync, 1, "/run/initd/children/.fsck"))},
 		{"while it counts tries, and asks init for a service", chain(
 			before(order.Ledger, 2, "intent"), after(order.Ledger, 2, "intent"),
 			before(order.Init, 1, "Spawn"), after(order.Init, 1, "Spawn"))},

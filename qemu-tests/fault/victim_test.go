@@ -2,6 +2,7 @@ package fault
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,6 +49,7 @@ type scene struct {
 	t     *testing.T
 	room  *room.Room
 	disks []*vm.Disk
+	calm  outcome // of an undisturbed boot
 }
 
 func newScene(t *testing.T) *scene {
@@ -75,6 +77,8 @@ type outcome struct {
 	room.State
 	Tries map[string]int    // of the ledger, other than zero
 	Units map[string]string // of the report: state, object and server; what was adopted counts as done
+	// Attempts are the report's; see attempts.
+	Attempts map[string]int
 }
 
 // boot boots the machine with these kills, waits until all of them have
@@ -93,6 +97,9 @@ func (s *scene) boot(kills ...order.Kill) (*vm.VM, outcome) {
 		last = max(last, s.dies(m, k))
 	}
 	o := s.up(m, last)
+	if happened := len(kills) - len(down); happened > 0 && s.calm.Attempts != nil {
+		s.attempts(m, o, happened)
+	}
 	m.CtrlAltDel()
 	for _, k := range down {
 		s.dies(m, k)
@@ -101,18 +108,71 @@ func (s *scene) boot(kills ...order.Kill) (*vm.VM, outcome) {
 	return m, o
 }
 
-// bootOnce is boot with one kill that comes on the way up, on the way down, or
-// never.
-func (s *scene) bootOnce(k order.Kill) (outcome, bool) {
+// bootThrough is boot with kills of any generation, some of which may never
+// come: it returns those that did.
+func (s *scene) bootThrough(kills []order.Kill) (outcome, []order.Kill) {
 	s.t.Helper()
-	m := s.start([]order.Kill{k})
-	o := s.up(m, 1)
-	if find(m, killedBy(k)) != nil {
-		o = s.up(m, s.dies(m, k))
+	m := s.start(kills)
+	var o outcome
+	for gen := 0; gen != deaths(m)+1; {
+		gen = deaths(m) + 1
+		o = s.up(m, gen)
+		room.Hand(s.t, m, "await", "/run/initd/bin/initd", "") // the last that a boot does by itself
 	}
+	s.attempts(m, o, len(happened(m)))
 	m.CtrlAltDel()
 	s.down(m)
-	return o, find(m, killedBy(k)) != nil
+	return o, happened(m)
+}
+
+// happened are the kills that took place.
+func happened(m *vm.VM) []order.Kill {
+	var list []order.Kill
+	for _, e := range m.Events() {
+		var k order.Killed
+		if e.Name == order.KilledEvent && e.Decode(&k) == nil {
+			list = append(list, k.Kill)
+		}
+	}
+	return list
+}
+
+// deaths is how many orchestrators have been killed.
+func deaths(m *vm.VM) int {
+	n := 0
+	for _, k := range happened(m) {
+		if k.Victim == order.All {
+			n++
+		}
+	}
+	return n
+}
+
+// attempts checks that the report knows each attempt, and no more: what was up
+// before the first kill was not tried again, and no kill made more than one
+// attempt of a unit fail.
+func (s *scene) attempts(m *vm.VM, o outcome, kills int) {
+	s.t.Helper()
+	before := map[string]bool{}
+	for _, e := range m.Events() {
+		if e.Name == order.KilledEvent {
+			break
+		}
+		var x breport.Event
+		if e.Name == string(breport.UnitChanged) && e.Decode(&x) == nil {
+			before[x.Unit] = x.State == breport.Done
+		}
+	}
+	for unit, calm := range s.calm.Attempts {
+		most := calm + kills
+		if before[unit] {
+			most = calm
+		}
+		if got := o.Attempts[unit]; got < calm || got > most {
+			s.t.Errorf("%s: the report tells of %d attempts, want %d to %d: an undisturbed boot makes %d, there were %d kills, and it was done before them: %v",
+				unit, got, calm, most, calm, kills, before[unit])
+		}
+	}
 }
 
 // start boots the machine with the tracer's orders. init tries two places,
@@ -130,8 +190,17 @@ func (s *scene) start(kills []order.Kill) *vm.VM {
 func (s *scene) up(m *vm.VM, gen int) outcome {
 	s.t.Helper()
 	m.WaitEvent("everything is up", upIn(gen), vm.Guard)
-	o := outcome{State: room.StateOf(s.t, m, "hands")}
-	o.Tries, o.Units = s.tries(o.Ledger), units(breport.Fold(room.Told(s.t, m)))
+	o := outcome{State: room.StateOf(s.t, m, "hands"), Attempts: map[string]int{}}
+	report := breport.Fold(room.Told(s.t, m))
+	o.Tries, o.Units = s.tries(o.Ledger), units(report)
+	for _, u := range report.Units {
+		o.Attempts[u.ID] = u.Attempts
+	}
+	// The same process as the first that was started; in another boot it is another.
+	first := find(m, vm.Is("hands", "do", "start"))
+	if first == nil || first.Field("pid") != fmt.Sprint(o.PID) || first.Field("started") != o.Started {
+		s.t.Errorf("the service is pid %d, started at %s; it was first started as %v", o.PID, o.Started, first)
+	}
 	o.Ledger, o.PID, o.Started = nil, 0, ""
 	return o
 }
@@ -272,6 +341,7 @@ func units(r *breport.Report) map[string]string {
 
 // same compares what two boots came to.
 func same(want, got outcome) string {
+	want.Attempts, got.Attempts = nil, nil // see attempts
 	return cmp.Diff(want, got, cmp.FilterPath(func(p cmp.Path) bool { return strings.HasSuffix(p.String(), "Tables") }, cmp.Comparer(room.SameTable)))
 }
 

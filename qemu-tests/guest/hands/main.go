@@ -48,7 +48,8 @@ func main() {
 		os.Exit(1)
 	}
 	// A test may count how often this service has been started.
-	if err := port.Emit("hands", map[string]any{"do": "start", "pid": os.Getpid()}); err != nil {
+	_, started := startOf("/proc/self/stat")
+	if err := port.Emit("hands", map[string]any{"do": "start", "pid": os.Getpid(), "started": started}); err != nil {
 		fmt.Fprintln(os.Stderr, "hands:", err)
 	}
 	if err := os.WriteFile("/run/hands.ready", nil, 0o644); err != nil {

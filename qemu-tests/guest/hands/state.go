@@ -82,13 +82,29 @@ func addresses() ([]string, error) {
 func find(comm string) (int, string) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, s := range stats {
-		b, err := os.ReadFile(s)
-		if err != nil || !strings.Contains(string(b), "("+comm+")") {
+		name, started := startOf(s)
+		if name != comm {
 			continue
 		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(s)))
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		return pid, fields[19]
+		return pid, started
 	}
 	return 0, ""
+}
+
+// startOf reads a process's name and start time, in ticks since boot (proc_pid_stat(5)).
+func startOf(stat string) (name, started string) {
+	b, err := os.ReadFile(stat)
+	if err != nil {
+		return "", ""
+	}
+	_, rest, _ := strings.Cut(string(b), "(")
+	end := strings.LastIndexByte(rest, ')')
+	if end < 0 {
+		return "", ""
+	}
+	if f := strings.Fields(rest[end+1:]); len(f) > 19 {
+		started = f[19]
+	}
+	return rest[:end], started
 }

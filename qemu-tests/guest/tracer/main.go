@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -103,6 +104,35 @@ func count() (int, error) {
 	return n + 1, os.WriteFile(file, []byte(strconv.Itoa(n+1)), 0o600)
 }
 
+// notes are which kills have happened, by their place in the order: a kill of
+// any generation happens once.
+const notes = "/run/tracer.happened"
+
+func noted() ([]int, error) {
+	b, err := os.ReadFile(notes)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	var list []int
+	for _, word := range strings.Fields(string(b)) {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", notes, err)
+		}
+		list = append(list, n)
+	}
+	return list, nil
+}
+
+func note(at int) error {
+	f, err := os.OpenFile(notes, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, at)
+	return errors.Join(err, f.Close())
+}
+
 // trace is the second process: it holds the orchestrator and lets it go on.
 func trace(pidText, generationText, link string) error {
 	pid, err := strconv.Atoi(pidText)
@@ -130,9 +160,13 @@ func trace(pidText, generationText, link string) error {
 		return err
 	}
 	t := newTracer(pid, generation, link, port)
-	for i := range o.Kills {
-		if o.Kills[i].Generation == generation {
-			t.kills = append(t.kills, &pending{Kill: o.Kills[i]})
+	happened, err := noted()
+	if err != nil {
+		return err
+	}
+	for i, k := range o.Kills {
+		if k.Generation == generation || k.Generation == 0 && !slices.Contains(happened, i) {
+			t.kills = append(t.kills, &pending{Kill: k, at: i})
 		}
 	}
 	if err := t.seize(); err != nil {

@@ -17,6 +17,7 @@ import (
 // pending is a kill that is to come.
 type pending struct {
 	order.Kill
+	at   int // its place in the order
 	seen int
 	done bool
 }
@@ -120,12 +121,12 @@ func (t *tracer) entered(tid int) error {
 		return request(unix.PTRACE_CONT, tid, 0)
 	}
 	t.counts[c.class]++
-	err = t.tell(order.PointEvent, order.Point{Generation: t.generation, Class: c.class, N: t.counts[c.class], PID: c.pid, Of: c.of, What: c.what})
-	if err != nil {
+	point := order.Point{Generation: t.generation, Class: c.class, N: t.counts[c.class], PID: c.pid, Of: c.of, What: c.what}
+	if err := t.tell(order.PointEvent, point); err != nil {
 		return err
 	}
 	for _, k := range t.kills {
-		if k.done || k.Class != c.class || !strings.Contains(c.of+": "+c.what, k.Match) {
+		if k.done || k.Class != c.class || !strings.Contains(c.of+": "+c.what, k.Match) || k.Same != "" && k.Same != point.Call() {
 			continue
 		}
 		if k.seen++; k.seen != k.N {
@@ -163,6 +164,9 @@ func (t *tracer) returned(tid int) error {
 // kill says it, and does it: what dies cannot be in the way of what is said.
 func (t *tracer) kill(k *pending, c call, result int64) error {
 	if err := t.tell(order.KilledEvent, order.Killed{Kill: k.Kill, PID: c.pid, Of: c.of, What: c.what, Result: result}); err != nil {
+		return err
+	}
+	if err := note(k.at); err != nil {
 		return err
 	}
 	if k.Victim == order.All {

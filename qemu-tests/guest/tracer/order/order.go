@@ -3,7 +3,10 @@
 // It owns their shapes. It never decides where to kill.
 package order
 
-import "fmt"
+import (
+	"fmt"
+	"regexp"
+)
 
 // Path of the file in the guest, and Program, where the image carries the shipped initd: the tracer stands in its place.
 const (
@@ -45,9 +48,10 @@ const (
 
 // Kill is one kill: at the Nth call of a class in one life of the orchestrator.
 type Kill struct {
-	Generation int    `json:"generation"` // of the orchestrator, 1 and up
+	Generation int    `json:"generation"` // of the orchestrator, 1 and up; 0: the first in which there is such a call
 	Class      Class  `json:"class"`
 	Match      string `json:"match,omitempty"` // count only calls with this in "OF: WHAT" of their point
+	Same       string `json:"same,omitempty"`  // count only calls whose point is this one, as Point.Call says it
 	N          int    `json:"n"`               // 1 and up
 	After      bool   `json:"after"`           // its return; else before it begins
 	Victim     Victim `json:"victim"`
@@ -61,6 +65,9 @@ func (k Kill) String() string {
 	}
 	if k.Match != "" {
 		of = fmt.Sprintf(" of %q", k.Match)
+	}
+	if k.Same != "" {
+		of = fmt.Sprintf(" of %q", k.Same)
 	}
 	return fmt.Sprintf("generation %d: kill %s %s %s %d%s", k.Generation, k.Victim, when, k.Class, k.N, of)
 }
@@ -85,6 +92,29 @@ type Point struct {
 	PID        int    `json:"pid"`
 	Of         string `json:"of"`   // "boot", or "child NAME"
 	What       string `json:"what"` // its arguments, as far as they are no secret
+}
+
+// chance is what differs by chance between two boots, in a point's arguments.
+var chance = [...]struct {
+	what *regexp.Regexp
+	as   string
+}{
+	{regexp.MustCompile(`/\.([^/ ]+?)[0-9]{6,}`), "/.$1"},         // renameio's temporary files
+	{regexp.MustCompile(`-[0-9]+\.json`), "-N.json"},              // records of children
+	{regexp.MustCompile(`initd:[0-9a-f-]{36,}`), "initd:ID"},      // descriptions of keys, with a nonce
+	{regexp.MustCompile(`/dev/(vd[a-z]|dm-[0-9]+)`), "/dev/DISK"}, // which of several equal ones
+	{regexp.MustCompile(`("at"|"time"|"origin"):[0-9]+`), "$1:0"}, // the ledger's times
+	{regexp.MustCompile(`/modules/[^/]+/`), "/modules/VERSION/"},  // of the kernel
+}
+
+// Call is what the point has in common with the same call in another boot, or
+// of another orchestrator.
+func (p Point) Call() string {
+	text := p.What
+	for _, c := range chance {
+		text = c.what.ReplaceAllString(text, c.as)
+	}
+	return p.Of + ": " + text
 }
 
 // Killed is a Kill that took place.
