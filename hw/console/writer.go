@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -136,6 +137,7 @@ func (w *Writer) run() {
 		text, lines, ended := w.next()
 		if lines == 0 {
 			if ended {
+				sent(w.out)
 				return
 			}
 			<-w.wake
@@ -148,6 +150,26 @@ func (w *Writer) run() {
 			w.mu.Unlock()
 		}
 	}
+}
+
+// sent waits until a terminal has sent what was written to it, as tcdrain(3) does: the last lines before a reboot would
+// be lost in its buffer. A terminal that is stopped keeps this goroutine, and nobody else, until the process ends.
+func sent(out io.Writer) {
+	f, ok := out.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	own := -1 // whoever closes out waits for calls with its own descriptor
+	_ = raw.Control(func(fd uintptr) { own, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	if err != nil || own < 0 {
+		return
+	}
+	defer unix.Close(own)
+	_ = unix.IoctlSetInt(own, unix.TCSBRK, 1) // ENOTTY: not a terminal
 }
 
 // next takes the oldest lines as one text.

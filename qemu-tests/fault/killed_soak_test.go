@@ -5,6 +5,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"initd/qemu-tests/guest/tracer/order"
@@ -17,12 +18,13 @@ import (
 // was run and what it found.
 //
 // Calls that are the same but for chance (see order.Point.Call) are one. A boot
-// takes the kills of two calls that are far apart, each at the first such call
-// that any orchestrator of the boot makes: init would wait a minute after a
-// fifth death. A kill that never came, because what made the call necessary was
-// done already, is tried again in a boot of its own; what does not come there
-// either is told, and counted as not reached. After a boot that failed, each of its kills
-// has one of its own, so that it is known which.
+// takes several kills, of calls that are far apart, each at the first such call
+// that any orchestrator of the boot makes; at most four of them end the
+// orchestrator, for init would wait a minute after a fifth death. A kill that
+// never came, because what made the call necessary was done already, is tried
+// again with one other, and then in a boot of its own; what does not come there
+// either is told, and counted as not reached. After a boot that failed, each of
+// its kills has one of its own, so that it is known which.
 func TestSoakKilledAtEachPoint(t *testing.T) {
 	chosen, err := regexp.Compile(os.Getenv("SOAK_POINTS"))
 	if err != nil {
@@ -32,66 +34,124 @@ func TestSoakKilledAtEachPoint(t *testing.T) {
 	calm, want := s.boot()
 	s.calm = want
 	list := points(t, calm)
-	kills := slices.DeleteFunc(everyCall(list), func(k []order.Kill) bool {
-		return !chosen.MatchString(string(k[0].Class) + " " + k[0].Same)
+	calls := slices.DeleteFunc(everyCall(list), func(k order.Kill) bool {
+		return !chosen.MatchString(string(k.Class) + " " + k.Same)
 	})
-	sum := tally{calls: len(kills), of: len(list), classes: len(counts(list))}
-	defer func() { t.Log(sum.String()) }()
-	for i := range (len(kills) + 1) / 2 {
-		both := kills[i]
-		if far := i + (len(kills)+1)/2; far < len(kills) {
-			both = slices.Concat(both, kills[far])
+	y := &soak{scene: s, want: want, points: len(list), calls: len(calls), classes: map[order.Class]bool{}}
+	defer func() { t.Log(y.String()) }()
+	var first, second []order.Kill
+	for _, boot := range packed(calls) {
+		first = append(first, y.boot(t, boot...)...)
+	}
+	half := (len(first) + 1) / 2
+	for i := range half {
+		pair := []order.Kill{first[i]}
+		if i+half < len(first) {
+			pair = append(pair, first[i+half])
 		}
-		for _, k := range s.through(t, &sum, want, both...) {
-			if left := s.through(t, &sum, want, k); len(left) > 0 && !t.Failed() {
-				t.Logf("not reached: %s", k)
-			}
-		}
+		second = append(second, y.boot(t, pair...)...)
+	}
+	for _, k := range append(second, y.suspects...) {
+		y.boot(t, k)
 	}
 }
 
-// through boots once with these kills, and returns those that have to be tried
-// alone: all, if it failed, and else those that never came. One that was alone already
-// is counted.
-func (s *scene) through(t *testing.T, sum *tally, want outcome, kills ...order.Kill) []order.Kill {
+// packed are the kills of all calls, by boots: the orchestrator at two calls,
+// and a child alone at a third, each before and after, and all as far from each
+// other as can be.
+func packed(calls []order.Kill) [][]order.Kill {
+	ways := func(k order.Kill, v order.Victim) []order.Kill {
+		before, after := k, k
+		before.Victim, after.Victim, after.After = v, v, true
+		return []order.Kill{before, after}
+	}
+	var children []int // places of calls that a child makes
+	for i, k := range calls {
+		if !strings.HasPrefix(k.Same, "boot: ") {
+			children = append(children, i)
+		}
+	}
+	var boots [][]order.Kill
+	half := (len(calls) + 1) / 2
+	for i := range half {
+		mine := []int{i}
+		if i+half < len(calls) {
+			mine = append(mine, i+half)
+		}
+		var boot []order.Kill
+		if len(children) > 0 {
+			distance := func(at int) int {
+				d := len(calls)
+				for _, m := range mine {
+					d = min(d, max(at-m, m-at))
+				}
+				return d
+			}
+			far := slices.MaxFunc(children, func(a, b int) int { return distance(a) - distance(b) })
+			children = slices.DeleteFunc(children, func(c int) bool { return c == far })
+			boot = ways(calls[far], order.Caller)
+		}
+		for _, m := range mine {
+			boot = append(boot, ways(calls[m], order.All)...)
+		}
+		boots = append(boots, boot)
+	}
+	for _, c := range children {
+		boots = append(boots, ways(calls[c], order.Caller))
+	}
+	return boots
+}
+
+// soak is a run, and what it came to.
+type soak struct {
+	*scene
+	want           outcome
+	points, calls  int
+	boots, passed  int
+	classes        map[order.Class]bool // of the kills that took place
+	suspects       []order.Kill         // of boots that failed
+	failed, missed []string
+}
+
+// boot boots once with these kills, and returns those that never came. One that
+// was alone is counted as what it is.
+func (y *soak) boot(t *testing.T, kills ...order.Kill) []order.Kill {
 	var came []order.Kill
-	sum.boots++
-	passed := t.Run(fmt.Sprintf("boot %d", sum.boots), func(t *testing.T) {
-		s.of(t)
+	y.boots++
+	passed := t.Run(fmt.Sprintf("boot %d", y.boots), func(t *testing.T) {
+		y.of(t)
 		for _, k := range kills {
 			t.Log(k)
 		}
-		got, list := s.bootThrough(kills)
+		got, list := y.bootThrough(kills)
 		came = list
-		if diff := same(want, got); diff != "" {
+		if diff := same(y.want, got); diff != "" {
 			t.Errorf("what the machine is like (-undisturbed +killed):\n%s", diff)
 		}
 	})
-	s.of(t)
-	if !passed {
-		if len(kills) > 1 {
-			return kills
-		}
-		sum.failed = append(sum.failed, kills[0].String())
+	y.of(t)
+	switch {
+	case !passed && len(kills) > 1:
+		y.suspects = append(y.suspects, kills...)
+		return nil
+	case !passed:
+		y.failed = append(y.failed, kills[0].String())
+		return nil
+	case len(kills) == 1 && len(came) == 0:
+		y.missed = append(y.missed, kills[0].String())
 		return nil
 	}
-	sum.passed += len(came)
-	left := slices.DeleteFunc(slices.Clone(kills), func(k order.Kill) bool { return slices.Contains(came, k) })
-	if len(kills) == 1 && len(left) == 1 {
-		sum.missed = append(sum.missed, kills[0].String())
+	y.passed += len(came)
+	for _, k := range came {
+		y.classes[k.Class] = true
 	}
-	return left
+	t.Logf("boot %d: %d of %d kills came", y.boots, len(came), len(kills))
+	return slices.DeleteFunc(slices.Clone(kills), func(k order.Kill) bool { return slices.Contains(came, k) })
 }
 
-// tally is what the soak came to.
-type tally struct {
-	calls, of, classes, boots, passed int
-	failed, missed                    []string
-}
-
-func (y tally) String() string {
-	text := fmt.Sprintf("soak: %d calls (the %d points of an undisturbed boot, without those that are the same call) of %d classes; %d kills in %d boots: %d passed, %d failed, %d not reached",
-		y.calls, y.of, y.classes, y.passed+len(y.failed), y.boots, y.passed, len(y.failed), len(y.missed))
+func (y *soak) String() string {
+	text := fmt.Sprintf("soak: an undisturbed boot makes %d calls, %d without those that are the same; %d classes, %d kills in %d boots: %d passed, %d failed, %d not reached",
+		y.points, y.calls, len(y.classes), y.passed+len(y.failed), y.boots, y.passed, len(y.failed), len(y.missed))
 	for _, f := range y.failed {
 		text += "\n  failed: " + f
 	}
@@ -101,33 +161,17 @@ func (y tally) String() string {
 	return text
 }
 
-// everyCall are the ways to kill at each of the calls, in the order of their
-// first points. The text of a key's or init's call says too little to tell
-// whether two are the same: there, each one counts.
-func everyCall(list []order.Point) [][]order.Kill {
-	var calls [][]order.Kill
+// everyCall are the calls, in the order of their first points. The text of a
+// record to init says too little to tell whether two are the same: there, each
+// one counts.
+func everyCall(list []order.Point) []order.Kill {
+	var calls []order.Kill
 	seen := map[string]int{}
 	for _, p := range list {
 		call := string(p.Class) + " " + p.Call()
-		if seen[call]++; seen[call] > 1 && p.Class != order.Key && p.Class != order.Init {
-			continue
+		if seen[call]++; seen[call] == 1 || p.Class == order.Init {
+			calls = append(calls, order.Kill{Class: p.Class, Same: p.Call(), N: seen[call]})
 		}
-		calls = append(calls, killsAt(p, seen[call]))
 	}
 	return calls
-}
-
-// killsAt are the ways to kill at the nth call like p. The child alone comes
-// first: the wait for the next attempt grows with each that failed.
-func killsAt(p order.Point, n int) []order.Kill {
-	var list []order.Kill
-	for _, v := range []order.Victim{order.Caller, order.All} {
-		if v == order.Caller && p.Of == "boot" {
-			continue
-		}
-		for _, late := range []bool{false, true} {
-			list = append(list, order.Kill{Class: p.Class, Same: p.Call(), N: n, After: late, Victim: v})
-		}
-	}
-	return list
 }

@@ -43,7 +43,7 @@ func (t *tracer) read(tid int) (call, error) {
 	case unix.SYS_ADD_KEY:
 		c.class, c.what = order.Key, fmt.Sprintf("add_key %s %s", text(tid, regs.Rdi), text(tid, regs.Rsi))
 	case unix.SYS_KEYCTL:
-		c.class, c.what = order.Key, fmt.Sprintf("keyctl %d", regs.Rdi)
+		c.class, c.what = order.Key, keyctl(regs)
 	case unix.SYS_INIT_MODULE:
 		c.class, c.what = order.Module, fmt.Sprintf("init_module of %d bytes", regs.Rsi)
 	case unix.SYS_FINIT_MODULE:
@@ -108,6 +108,20 @@ func text(tid int, address uint64) string {
 	}
 	b, _, _ := bytes.Cut(peek(tid, address, 128), []byte{0})
 	return string(b)
+}
+
+// keyctl names its operation (include/uapi/linux/keyctl.h), and the permissions that one sets.
+func keyctl(regs unix.PtraceRegs) string {
+	names := map[uint64]string{unix.KEYCTL_JOIN_SESSION_KEYRING: "join", unix.KEYCTL_REVOKE: "revoke", unix.KEYCTL_SETPERM: "setperm",
+		unix.KEYCTL_LINK: "link", unix.KEYCTL_UNLINK: "unlink", unix.KEYCTL_SEARCH: "search", unix.KEYCTL_INVALIDATE: "invalidate"}
+	name, ok := names[regs.Rdi]
+	if !ok {
+		name = fmt.Sprint(regs.Rdi)
+	}
+	if regs.Rdi == unix.KEYCTL_SETPERM {
+		name += fmt.Sprintf(" %#x", uint32(regs.Rdx))
+	}
+	return "keyctl " + name
 }
 
 func file(tid int, fd uint64) string {

@@ -103,6 +103,7 @@ var chance = [...]struct {
 	{regexp.MustCompile(`-[0-9]+\.json`), "-N.json"},              // records of children
 	{regexp.MustCompile(`initd:[0-9a-f-]{36,}`), "initd:ID"},      // descriptions of keys, with a nonce
 	{regexp.MustCompile(`/dev/(vd[a-z]|dm-[0-9]+)`), "/dev/DISK"}, // which of several equal ones
+	{regexp.MustCompile(`tank[0-9]+`), "tankN"},                   // and of equal volumes
 	{regexp.MustCompile(`("at"|"time"|"origin"):[0-9]+`), "$1:0"}, // the ledger's times
 	{regexp.MustCompile(`/modules/[^/]+/`), "/modules/VERSION/"},  // of the kernel
 }
