@@ -31,6 +31,7 @@ func TestSoakKilledAtEachPoint(t *testing.T) {
 		t.Fatalf("SOAK_POINTS: %v", err)
 	}
 	s := newScene(t)
+	s.save()
 	calm, want := s.boot()
 	s.calm = want
 	list := points(t, calm)

@@ -50,6 +50,7 @@ type scene struct {
 	room  *room.Room
 	disks []*vm.Disk
 	calm  outcome // of an undisturbed boot
+	saved string  // a machine that is about to start its first orchestrator; "" boots one each time
 }
 
 func newScene(t *testing.T) *scene {
@@ -179,10 +180,31 @@ func (s *scene) attempts(m *vm.VM, o outcome, kills int) {
 // each twice until it has proved good: the tracer stands in both.
 func (s *scene) start(kills []order.Kill) *vm.VM {
 	s.t.Helper()
+	if s.saved != "" {
+		m := s.machine(order.Order{Ask: true}).From(s.saved).Start()
+		m.Tell(order.Order{Kills: kills})
+		return m
+	}
+	return s.machine(order.Order{Kills: kills}).Start()
+}
+
+// save boots a machine up to its first orchestrator, for all others to go on from there: most of the time of a boot is
+// the kernel's, and nothing of that is to be killed.
+func (s *scene) save() {
+	s.t.Helper()
+	file := filepath.Join(s.t.TempDir(), "machine")
+	m := s.machine(order.Order{Ask: true}).Start()
+	m.WaitEvent("the tracer asks for its order", vm.Is(order.AskEvent), vm.Guard)
+	m.Save(file)
+	s.saved = file
+}
+
+func (s *scene) machine(o order.Order) *vm.VM {
+	s.t.Helper()
 	over := s.room.Over
 	defer func() { s.room.Over = over }()
-	s.room.Over = append(slices.Clone(over), func(o *vm.Image) { o.JSON(order.Path, order.Order{Kills: kills}) })
-	return s.room.NewStore(s.disks...).Append("initd.exe=/usr/bin/tracer").Start()
+	s.room.Over = append(slices.Clone(over), func(image *vm.Image) { image.JSON(order.Path, o) })
+	return s.room.NewStore(s.disks...).Append("initd.exe=/usr/bin/tracer")
 }
 
 // up waits until everything is, as the orchestrator of this generation says,

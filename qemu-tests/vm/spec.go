@@ -26,6 +26,7 @@ type spec struct {
 	expectPanic bool
 	reboots     bool
 	extra       []string
+	from        string // a saved machine to go on with
 }
 
 // nic is one end of a wire in a machine.
@@ -131,6 +132,9 @@ func (s spec) args(accel Accelerator, initrd string, sock sockets) []string {
 	}
 	for _, d := range s.disks {
 		args = append(args, "-blockdev", d.blockdev(), "-device", d.device())
+	}
+	if s.from != "" {
+		args = append(args, "-S", "-incoming", "defer")
 	}
 	return append(args, s.extra...)
 }

@@ -155,7 +155,11 @@ func (m *VM) boot(accel Accelerator) error {
 			return fmt.Errorf("%s: start: %w", m.name, err)
 		}
 		m.run = r
-		err = r.reachInit()
+		if m.spec.from != "" {
+			err = r.restore(m.spec.from)
+		} else {
+			err = r.reachInit()
+		}
 		if err == nil {
 			return nil
 		}

@@ -67,6 +67,11 @@ func beTraced() error {
 	if err != nil {
 		return err
 	}
+	if generation == 1 {
+		if err := ask(); err != nil {
+			return err
+		}
+	}
 	link, err := os.Readlink("/proc/self/fd/3") // init's socket, see initd/pid1/wire
 	if err != nil {
 		return fmt.Errorf("init's socket: %w", err)
@@ -91,6 +96,43 @@ func beTraced() error {
 		return fmt.Errorf("the tracing process ended: %w", err)
 	}
 	return filter()
+}
+
+// ask gets the order from the test, if the file says so, and puts it in the file's place.
+func ask() error {
+	o, err := given()
+	if err != nil || !o.Ask {
+		return err
+	}
+	port, err := event.Open()
+	if err != nil {
+		return err
+	}
+	if err := port.Emit(order.AskEvent, nil); err != nil {
+		return err
+	}
+	o = order.Order{}
+	if err := port.Receive(&o); err != nil {
+		return err
+	}
+	text, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(order.Path, text, 0o644)
+}
+
+// given reads the order.
+func given() (order.Order, error) {
+	var o order.Order
+	text, err := os.ReadFile(order.Path)
+	if err != nil {
+		return o, err
+	}
+	if err := json.Unmarshal(text, &o); err != nil {
+		return o, fmt.Errorf("%s: %w", order.Path, err)
+	}
+	return o, nil
 }
 
 // count says which life of the orchestrator begins.
@@ -143,13 +185,9 @@ func trace(pidText, generationText, link string) error {
 	if err != nil {
 		return err
 	}
-	var o order.Order
-	text, err := os.ReadFile(order.Path)
+	o, err := given()
 	if err != nil {
 		return err
-	}
-	if err := json.Unmarshal(text, &o); err != nil {
-		return fmt.Errorf("%s: %w", order.Path, err)
 	}
 	port, err := event.Open()
 	if err != nil {

@@ -75,12 +75,16 @@ func (k Kill) String() string {
 // Order is the file.
 type Order struct {
 	Kills []Kill `json:"kills"`
+	// Ask: before the first orchestrator starts, the order is asked for by AskEvent and comes by the event port: so many
+	// machines can go on from that moment of one.
+	Ask bool `json:"ask,omitempty"`
 }
 
 // Names of the events.
 const (
 	PointEvent  = "point"  // a call that could be killed at, with the members of Point
 	KilledEvent = "killed" // a Kill took place, with the members of Killed
+	AskEvent    = "order"  // the first orchestrator waits for an Order
 	FailedEvent = "tracer" // the tracer itself failed, with "error"
 )
 
