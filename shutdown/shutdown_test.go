@@ -37,6 +37,7 @@ type fake struct {
 	keeps    map[string]bool          // paths whose jobs succeed and change nothing
 	writable map[string]bool          // paths that cannot become read-only
 	twice    map[string]int           // paths whose first so many jobs fail
+	dies     map[string]int           // paths whose first so many jobs' processes die
 }
 
 func (f *fake) Read() (*stack.Stack, error) {
@@ -62,6 +63,10 @@ func (f *fake) Do(ctx context.Context, j Job) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.dies[j.Path] > 0 {
+		f.dies[j.Path]--
+		return died{}
+	}
 	if j.Op == OpReadOnly {
 		if f.writable[j.Path] {
 			return errors.New("written to")
@@ -239,6 +244,22 @@ func TestItAlwaysEndsWithinItsBudget(t *testing.T) {
 
 // A device that hangs holds up what it stands on, and nothing else: all that
 // is independent of it goes at once, wave after wave.
+type died struct{}
+
+func (died) Error() string { return "process 1 ended without a result: signal: killed" }
+func (died) Died() bool    { return true }
+
+func TestAJobWhoseProcessDiesIsDoneAgain(t *testing.T) {
+	for _, deaths := range []int{1, maxDeaths - 1, maxDeaths} {
+		f := machine()
+		f.dies = map[string]int{"tank0": deaths}
+		r, _ := runFake(f, time.Minute)
+		if gone := len(r.Left) == 0; gone != (deaths < maxDeaths) {
+			t.Errorf("after %d deaths: left %v", deaths, r.Left)
+		}
+	}
+}
+
 func TestWhatHangsHoldsUpNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{twice: map[string]int{}, hang: map[string]bool{"/dead": true}, nodes: []stack.Node{

@@ -2,6 +2,7 @@ package shutdown
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -114,11 +115,11 @@ func (r *run) takeOne(ctx context.Context, n stack.Node) {
 		r.failed(n, fmt.Errorf("nobody knows how to take down a %s", n.Kind))
 		return
 	}
-	err := r.do(ctx, j, n.Name)
+	err := r.answer(ctx, j, n.Name)
 	if at := points(n); err != nil && ctx.Err() == nil && len(at) > 0 {
 		if users := r.sys.Users(at); len(users) > 0 {
 			named := r.endAll(ctx, users, "used "+n.Name)
-			if err = r.do(ctx, j, n.Name); err != nil && named != "" {
+			if err = r.answer(ctx, j, n.Name); err != nil && named != "" {
 				err = fmt.Errorf("%w; %s", err, named)
 			}
 		}
@@ -133,6 +134,22 @@ func (r *run) takeOne(ctx context.Context, n stack.Node) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.progress++
+}
+
+// maxDeaths is how often a job's process may die before that counts as an
+// answer.
+const maxDeaths = 3
+
+// answer does a job. A process that died over it says nothing about the
+// object, and nothing else will have gone that would start another try.
+func (r *run) answer(ctx context.Context, j Job, object string) error {
+	for n := 1; ; n++ {
+		err := r.do(ctx, j, object)
+		died := (interface{ Died() bool })(nil)
+		if err == nil || ctx.Err() != nil || n == maxDeaths || !errors.As(err, &died) || !died.Died() {
+			return err
+		}
+	}
 }
 
 func (r *run) failed(n stack.Node, err error) {

@@ -99,6 +99,10 @@ func (e *ChildError) Next() string    { return e.NextText }
 func (e *ChildError) Retryable() bool { return !e.Final }
 func (e *ChildError) Clock() bool     { return e.ClockBound }
 
+// Died tells whether the child ended without an answer: nothing is known of
+// what it was to do.
+func (e *ChildError) Died() bool { return e.CodeText == "CHILD-DIED" }
+
 // AsChildError keeps what the report shows of err.
 func AsChildError(err error) *ChildError {
 	var c *ChildError
