@@ -70,7 +70,7 @@ test: build test-unit fuzz-sample test-vm ## everything: unit tests, a sample of
 
 .PHONY: test-unit
 test-unit: packages kernel ## the tests that need no machine: seconds
-	@go test $(UNIT_PACKAGES)
+	@go test -skip '^TestSoak' $(UNIT_PACKAGES)
 
 .PHONY: test-vm
 test-vm: packages kernel debian-root ## the harness's own test and all scenarios, in QEMU
@@ -102,6 +102,7 @@ soak-kill: build packages kernel ## kill the orchestrator and its children at ev
 
 .PHONY: soak-repeat
 soak-repeat: build packages kernel debian-root ## the unit tests, shuffled, and the scenarios, SOAK=20 times
+	@go test -run '^TestSoak' -timeout 24h ./v2v/...
 	@go test -count $(SOAK) -shuffle on -timeout 24h $(UNIT_PACKAGES)
 	@qemu-tests/run.sh -skip '^TestSoak' -count $(SOAK) -failfast -timeout 24h $(VM_PACKAGES)
 
