@@ -12,6 +12,7 @@ import (
 	"initd/v2v/image"
 	"initd/v2v/qcow2"
 	"initd/v2v/raw"
+	"initd/v2v/vmdk"
 )
 
 // All lists the formats, in the order in which detection asks them.
@@ -19,6 +20,7 @@ func All() []image.Format {
 	return []image.Format{
 		qcow2.Format(),
 		raw.Format(),
+		vmdk.Format(),
 	}
 }
 
