@@ -7,8 +7,9 @@ import (
 
 // Fabrics is the section of storage that is reached over a network.
 type Fabrics struct {
-	Pos  Pos    `yaml:"-"`
-	NVMe []NVMe `yaml:"nvme" doc:"NVMe over TCP: subsystems, by their paths or by discovery"`
+	Pos   Pos     `yaml:"-"`
+	NVMe  []NVMe  `yaml:"nvme" doc:"NVMe over TCP: subsystems, by their paths or by discovery"`
+	ISCSI []ISCSI `yaml:"iscsi" doc:"software iSCSI: targets, by their portals"`
 }
 
 // Values of a fabric's key active.
@@ -22,6 +23,11 @@ func (f *Fabrics) check(c *checks, at string) {
 	for i, n := range f.NVMe {
 		if n.Active == ActiveCluster {
 			shared["nvme/"+n.Name] = fmt.Sprintf("%s.nvme[%d].active", at, i)
+		}
+	}
+	for i, n := range f.ISCSI {
+		if n.Active == ActiveCluster {
+			shared["iscsi/"+n.Name] = fmt.Sprintf("%s.iscsi[%d].active", at, i)
 		}
 	}
 	for i, m := range c.a.Mounts {

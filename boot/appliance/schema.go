@@ -65,6 +65,11 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 		long := r.Reflect(&nvmePathShape{})
 		long.Version, long.Required = "", []string{"address"}
 		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{text(`^tcp://`, "tcp://192.0.2.40:4420"), long}}
+	case reflect.TypeFor[ISCSIPortal]():
+		r := &jsonschema.Reflector{FieldNameTag: "yaml", DoNotReference: true, Anonymous: true, LookupComment: docOf}
+		long := r.Reflect(&iscsiPortalShape{})
+		long.Version, long.Required = "", []string{"address"}
+		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{text(`^[^/ ]+$`, "192.0.2.50"), long}}
 	case reflect.TypeFor[Port]():
 		r := &jsonschema.Reflector{FieldNameTag: "yaml", DoNotReference: true, Anonymous: true, LookupComment: docOf}
 		match := r.Reflect(&LinkMatch{})

@@ -27,6 +27,9 @@ const (
 	ClassService   = "service"
 	ClassNet       = "net" // a link, route or resolver as this plan configures it
 	ClassMilestone = "milestone"
+
+	ClassISCSI     = "iscsi"      // iscsi/TARGET, iscsi/TARGET/LUN: a disk
+	ClassISCSIPath = "iscsi-path" // iscsi-path/TARGET/HOST:PORT: a session
 )
 
 // blockForms are the first words that may stand for block/… in a file:

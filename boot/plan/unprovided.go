@@ -68,7 +68,7 @@ func likely(r Resource, known []Resource) Resource {
 func sections() map[string]string {
 	return map[string]string{
 		ClassLUKS: "media: {luks: […]}", ClassNVMe: "fabrics: {nvme: […]}", ClassKey: "media: {luks: […]}", ClassMount: "mounts:",
-		ClassService: "services:", ClassTime: "time:", ClassNet: "network:",
+		ClassService: "services:", ClassTime: "time:", ClassNet: "network:", ClassISCSI: "fabrics: {iscsi: […]}",
 	}
 }
 

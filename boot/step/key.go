@@ -56,6 +56,7 @@ func expandKeys(x *plan.Expansion) {
 	}
 	if f := x.Appliance.Fabrics; f != nil {
 		addNVMeKeys(x, f)
+		addISCSIKeys(x, f)
 	}
 }
 

@@ -35,6 +35,8 @@ func All() []Step {
 		keyStep(),
 		nvmeStep(),
 		nvmeDiskStep(),
+		iscsiPathStep(),
+		iscsiStep(),
 		luksStep(),
 		mountStep(),
 		rootStep(),

@@ -61,7 +61,7 @@ type Finder func(r plan.Resource) (string, error)
 
 // Finders are those of a plan's fabrics.
 func Finders(p *plan.Plan, sys *sysfs.FS) map[string]Finder {
-	return map[string]Finder{plan.ClassNVMe: nvmeFinder(p, sys)}
+	return map[string]Finder{plan.ClassNVMe: nvmeFinder(p, sys), plan.ClassISCSI: iscsiFinder(p, sys)}
 }
 
 // FindNow looks at the devices that are there this instant, reads what is on

@@ -22,6 +22,8 @@ type request struct {
 	name  string
 	flags uint32
 	event uint32 // cookie and udev flags, see udev.go
+	data  []byte // what is handed in; it may hold a key, and is wiped with the answer
+	count int    // of the targets in data
 	room  int    // bytes for the answer's data at first; more is given when the kernel asks for it
 }
 
@@ -37,7 +39,7 @@ func control(command uintptr, r request) (answer, error) {
 		return answer{}, err
 	}
 	defer file.Close()
-	for room := r.room; ; room = 8 * max(room, 512) {
+	for room := max(r.room, len(r.data)); ; room = 8 * max(room, 512) {
 		if room > maxAnswer {
 			return answer{}, fmt.Errorf("the kernel's answer is longer than %d bytes", maxAnswer)
 		}
@@ -52,6 +54,8 @@ func control(command uintptr, r request) (answer, error) {
 			return answer{}, errors.New("the name is too long")
 		}
 		copy(header.Name[:], r.name)
+		copy(buffer[unix.SizeofDmIoctl:], r.data)
+		header.Target_count = uint32(r.count)
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, file.Fd(), command, uintptr(unsafe.Pointer(header)))
 		if errno != 0 {
 			clear(buffer)

@@ -169,3 +169,25 @@ func ParseLinear(params string) (Linear, error) {
 	}
 	return Linear{Device: words[0], Offset: offset}, nil
 }
+
+// LoadTargets gives a device a table that is written as text, for targets of which devmapper.go has no type, or a wrong one
+// (multipath). The next Resume puts it to use. It is for tables without keys.
+func LoadTargets(name string, table ...Target) error {
+	var data []byte
+	for _, t := range table {
+		if len(t.Type) >= 16 || strings.IndexByte(t.Type+t.Params, 0) >= 0 {
+			return &Error{"load the table of", name, fmt.Errorf("a target of type %q", t.Type)}
+		}
+		const head = 40 // struct dm_target_spec (include/uapi/linux/dm-ioctl.h)
+		size := (head + len(t.Params) + 1 + 7) &^ 7
+		b := make([]byte, size)
+		binary.NativeEndian.PutUint64(b[0:], t.Start)
+		binary.NativeEndian.PutUint64(b[8:], t.Length)
+		binary.NativeEndian.PutUint32(b[20:], uint32(size))
+		copy(b[24:40], t.Type)
+		copy(b[head:], t.Params)
+		data = append(data, b...)
+	}
+	_, err := control(unix.DM_TABLE_LOAD, request{name: name, data: data, count: len(table)})
+	return failed("load the table of", name, err)
+}
