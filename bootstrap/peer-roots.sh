@@ -9,7 +9,7 @@ dest=$cache/peer-roots
 suite=bookworm
 declare -A packages=(
 	[initramfs-tools]=initramfs-tools,cryptsetup-initramfs,busybox,zstd,udev,e2fsprogs
-	[dracut]=dracut-core,cryptsetup-bin,dmsetup,udev,zstd,e2fsprogs,pigz
+	[dracut]=dracut-core,cryptsetup-bin,dmsetup,mount,udev,zstd,e2fsprogs
 )
 wanted=$(for name in dracut initramfs-tools; do echo "$suite $name ${packages[$name]}"; done)
 

@@ -100,6 +100,17 @@ func (c *Console) WaitFor(pattern string, guard time.Duration) []string {
 	return match
 }
 
+// Await is WaitFor for what may never come: it returns nil then, and the test goes on.
+func (c *Console) Await(pattern string, within time.Duration) []string {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	match, err := c.next(ctx, regexp.MustCompile(pattern))
+	if err != nil {
+		return nil
+	}
+	return match
+}
+
 func (c *Console) next(ctx context.Context, re *regexp.Regexp) ([]string, error) {
 	for {
 		c.mu.Lock()

@@ -21,6 +21,8 @@ type LUKS struct {
 	KDF     string   // "pbkdf2" (the default, with the fewest iterations), "argon2id", "argon2i"
 	// MemoryKiB that argon2 takes; 65536 if zero.
 	MemoryKiB int
+	// Lanes is argon2's parallelism; 1 if zero.
+	Lanes int
 	// SectorSize of the encryption in bytes, 512 (the default) to 4096; LUKS2 only.
 	SectorSize int
 	Label      string // LUKS2 only
@@ -93,7 +95,7 @@ func (l LUKS) kdf() []string {
 	if memory == 0 {
 		memory = 64 * 1024
 	}
-	return []string{"--pbkdf", l.KDF, "--pbkdf-memory", strconv.Itoa(memory), "--pbkdf-parallel", "1", "--pbkdf-force-iterations", "4"}
+	return []string{"--pbkdf", l.KDF, "--pbkdf-memory", strconv.Itoa(memory), "--pbkdf-parallel", strconv.Itoa(max(l.Lanes, 1)), "--pbkdf-force-iterations", "4"}
 }
 
 // payloadOffset gives where the volume's data starts, in bytes.

@@ -1,0 +1,222 @@
+package bench
+
+import (
+	"crypto/rand"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"initd/qemu-tests/vm"
+)
+
+const (
+	// bootRounds is how often each machine boots.
+	bootRounds = 3
+	// faultLimit is how long a boot with a fault is watched.
+	faultLimit = 90 * time.Second
+	// site is how many volumes the machine has; with a fault there is one more.
+	site = 4
+)
+
+// The machine of all: 2 processors, 2 GiB, a root on ext4 whose /sbin/init only writes a marker into the kernel's log, and
+// four LUKS2 volumes that are open and mounted before that; keys are files in the initramfs. What is measured is the kernel's
+// time from 'Run /init' to the marker. The makers of the initramfs: initd-image (which hands over to that root),
+// initramfs-tools with cryptroot, dracut without systemd, and the floor, a small program that runs cryptsetup four times at
+// once. All boot the same kernel from the same disks, in turn, a round after the other.
+//
+// booster is no package of Debian 12 and is not measured here.
+func BenchmarkBoot(b *testing.B) {
+	kinds := []vm.LUKS{{KDF: "pbkdf2"}, {KDF: "pbkdf2"}, {KDF: "pbkdf2"}, {KDF: "pbkdf2"}}
+	random := newMachine(b, "pbkdf2", kinds...)
+	for i := range 2 {
+		kinds[i] = vm.LUKS{KDF: "argon2id", MemoryKiB: 256 << 10, Lanes: 2}
+	}
+	costly := newMachine(b, "argon2id", kinds...)
+	r, c := random.rounds(b, makers()), costly.rounds(b, makers())
+	show(b, "User space of a boot with four LUKS volumes, keys by file, pbkdf2 of 1,000 iterations",
+		noSlower("the floor: a program that runs cryptsetup four times at once", r["ours"], r["floor"], 1.4),
+		faster("initramfs-tools, cryptroot", r["ours"], r["initramfs-tools"], 4),
+		faster("dracut, crypt, no systemd", r["ours"], r["dracut"], 7))
+	show(b, "The same, two of the four with argon2id (256 MiB, 4 passes, 2 lanes)",
+		compared("the floor", c["ours"], c["floor"]),
+		faster("initramfs-tools, cryptroot", c["ours"], c["initramfs-tools"], 1.5),
+		faster("dracut, crypt, no systemd", c["ours"], c["dracut"], 1.5))
+	random.faults(b, r)
+}
+
+// maker makes the initramfs of a machine, for volumes d1 to dN, and says what the kernel is told.
+type maker struct {
+	name string
+	make func(b *testing.B, m *machine, volumes []volume) (images []string, args []string)
+}
+
+func makers() []maker {
+	return []maker{{"ours", ours}, {"initramfs-tools", initramfsTools}, {"dracut", dracut}, {"floor", floor}}
+}
+
+// volume is one of the machine's.
+type volume struct {
+	name, uuid string
+	key        []byte
+}
+
+func newVolume(b *testing.B, n int) volume {
+	b.Helper()
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		b.Fatal(err)
+	}
+	return volume{name: fmt.Sprintf("d%d", n), uuid: fmt.Sprintf("6d6b1c5e-7c0f-4c38-9d31-00000000000%d", n), key: key}
+}
+
+// rootUUID is the UUID of the root's file system.
+const rootUUID = "6d6b1c5e-7c0f-4c38-9d31-0000000000ff"
+
+// machine is the disks, and what is known of them.
+type machine struct {
+	name    string
+	volumes []volume
+	disks   []*vm.Disk
+}
+
+func newMachine(b *testing.B, name string, kinds ...vm.LUKS) *machine {
+	b.Helper()
+	m := &machine{name: name, disks: []*vm.Disk{rootDisk(b)}}
+	for i, l := range kinds {
+		m.add(b, i+1, l)
+	}
+	return m
+}
+
+func (m *machine) add(b *testing.B, n int, l vm.LUKS) {
+	b.Helper()
+	v := newVolume(b, n)
+	l.Keys, l.UUID, l.Content = [][]byte{v.key}, v.uuid, vm.Ext4{Label: v.name}
+	m.volumes = append(m.volumes, v)
+	m.disks = append(m.disks, vm.NewDisk(b, v.name, 48*vm.MiB, l))
+}
+
+// rounds boots each maker's image in turn, and gives what each took.
+func (m *machine) rounds(b *testing.B, makers []maker) map[string]times {
+	b.Helper()
+	type prepared struct {
+		maker
+		images, args []string
+	}
+	var all []prepared
+	for _, mk := range makers {
+		images, args := mk.make(b, m, m.volumes)
+		all = append(all, prepared{mk, images, args})
+	}
+	took := map[string]times{}
+	for round := range bootRounds {
+		for _, p := range all {
+			t, lines := m.boot(b, fmt.Sprintf("%s-%s-%d", m.name, p.name, round+1), p.images, p.args, m.disks, vm.Guard)
+			if t == 0 {
+				b.Fatalf("%s: no marker, or not all are mounted; the console closed with:\n%s", p.name, tail(lines))
+			}
+			took[p.name] = append(took[p.name], t)
+		}
+	}
+	return took
+}
+
+var (
+	runInit = regexp.MustCompile(`^\[ *(\d+\.\d+)\] Run /init as init process`)
+	marker  = regexp.MustCompile(`^\[ *(\d+\.\d+)\] bench: marker, (\d+) mounted`)
+)
+
+// boot boots once and gives the time of user space, or 0 without a marker in time or with too few volumes, and what the
+// console showed from /init on.
+func (m *machine) boot(b *testing.B, name string, images, args []string, disks []*vm.Disk, within time.Duration) (time.Duration, []string) {
+	b.Helper()
+	v := vm.New(b, vm.Name(name), vm.Memory(2048), vm.CPUs(2)).Initramfs(images...).Disk(disks...).Append(args...).Start()
+	reached := v.Console().Await(`bench: marker, .*`, within) != nil
+	if reached {
+		v.Exited(vm.Guard)
+	}
+	v.Kill()
+	var began, ended float64
+	mounted := 0
+	var lines []string
+	for _, line := range v.Console().Lines() {
+		if f := runInit.FindStringSubmatch(line); f != nil {
+			began, _ = strconv.ParseFloat(f[1], 64)
+		}
+		if f := marker.FindStringSubmatch(line); f != nil {
+			ended, _ = strconv.ParseFloat(f[1], 64)
+			mounted, _ = strconv.Atoi(f[2])
+		}
+		if began > 0 {
+			lines = append(lines, line)
+		}
+	}
+	if began == 0 || ended == 0 || mounted < site {
+		return 0, lines
+	}
+	return time.Duration((ended - began) * float64(time.Second)), lines
+}
+
+func tail(lines []string) string { return strings.Join(lines[max(0, len(lines)-40):], "\n") }
+
+// faults boots with a fifth volume, whose disk is missing or whose key is another one's.
+func (m *machine) faults(b *testing.B, well map[string]times) {
+	b.Helper()
+	other := &machine{name: m.name, volumes: slices.Clone(m.volumes), disks: slices.Clone(m.disks)}
+	other.add(b, site+1, vm.LUKS{KDF: "pbkdf2"})
+	wrong := slices.Clone(other.volumes)
+	wrong[site].key = newVolume(b, 0).key
+	var rows []row
+	for _, fault := range []struct {
+		name    string
+		volumes []volume
+		disks   []*vm.Disk
+	}{{"device missing", other.volumes, m.disks}, {"wrong key", wrong, other.disks}} {
+		for _, mk := range makers()[:3] {
+			images, args := mk.make(b, other, fault.volumes)
+			rounds := 1
+			if mk.name == "ours" {
+				rounds = bootRounds
+			}
+			var took times
+			var said string
+			for round := range rounds {
+				t, lines := m.boot(b, fmt.Sprintf("%s-%s-%d", strings.ReplaceAll(fault.name, " ", "-"), mk.name, round+1), images, args, fault.disks, faultLimit)
+				if t == 0 {
+					break
+				}
+				took = append(took, t)
+				said = firstLine(lines, other.volumes[site])
+			}
+			r := row{name: fault.name + ": " + mk.name, ours: "no marker within " + faultLimit.String(), theirs: well[mk.name].String()}
+			if len(took) == rounds {
+				r.ours = took.String()
+				r.ratio = fmt.Sprintf("%+.2f s", (took.median() - well[mk.name].median()).Seconds())
+			}
+			if mk.name == "ours" {
+				r.target, r.distance = "no delay, and named", "named"
+				if said == "" || len(took) < rounds {
+					r.missed, r.distance = true, "MISSED"
+				}
+			}
+			rows = append(rows, r)
+			b.Logf("%s, %s: the first line that names it: %q", fault.name, mk.name, said)
+		}
+	}
+	show(b, "One more volume with a fault; 'theirs': the same maker when all is well, 'ratio': how much later", rows...)
+}
+
+// firstLine is the first on the console that names the volume, by its name or its UUID.
+func firstLine(lines []string, v volume) string {
+	name := regexp.MustCompile(`\b` + v.name + `\b|` + v.uuid)
+	for _, line := range lines {
+		if name.MatchString(line) && !strings.Contains(line, "Kernel command line") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}
