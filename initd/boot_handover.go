@@ -17,7 +17,6 @@ import (
 	"initd/initd/handover"
 	"initd/initd/pid1/client"
 	"initd/initd/pid1/wire"
-	"initd/initd/spare"
 )
 
 // sysroot is where the root is mounted until the machine is handed over to it.
@@ -97,12 +96,20 @@ func (o *orchestrator) awaitRoot(ctx context.Context) {
 const handOverTime = 2 * time.Minute
 
 // prepareHandOver leaves what the new root needs of this one. Nothing is given
-// up yet, and the engine goes on.
-func (o *orchestrator) prepareHandOver(ctx context.Context) error {
+// up yet, and the engine goes on. copied says whether the program was kept.
+func (o *orchestrator) prepareHandOver(ctx context.Context, copied <-chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
-	if _, err := o.children.Run(ctx, step.Call{Func: "keep-program", Unit: step.RootUnit, Params: spare.Path, Objects: []string{spare.Path}}); err != nil {
-		return err
+	select {
+	case err := <-copied:
+		if err != nil { // once more, for now it matters
+			err = o.keepProgramNow(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	links, err := step.KeptLinks(o.chosen.plan)
 	if err != nil {

@@ -17,20 +17,31 @@ const usual = "/usr/bin/initd"
 
 // keepProgram leaves a copy of this program where init falls back to, once it
 // has proved good: the boot has settled or is ready. From then on a file that
-// is deleted, or replaced by one that does not run, harms nothing.
-func (o *orchestrator) keepProgram(ctx context.Context) {
+// is deleted, or replaced by one that does not run, harms nothing. Where the
+// machine is to be handed over the copy is what goes on there, and it is made
+// as soon as the root is up, beside what else there is to do. The result goes
+// to made, which has room for it.
+func (o *orchestrator) keepProgram(ctx context.Context, made chan<- error) {
 	select {
 	case <-o.engine.Load().SettledC():
 	case <-o.engine.Load().ReadyC():
+	case <-o.root.up:
 	case <-ctx.Done():
+		made <- ctx.Err()
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	_, err := o.children.Run(ctx, step.Call{Func: "keep-program", Unit: "initd", Params: spare.Path, Objects: []string{spare.Path}})
+	err := o.keepProgramNow(ctx)
 	if err != nil && ctx.Err() == nil {
 		o.note(err.Error())
 	}
+	made <- err
+}
+
+func (o *orchestrator) keepProgramNow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	_, err := o.children.Run(ctx, step.Call{Func: "keep-program", Unit: "initd", Params: spare.Path, Objects: []string{spare.Path}})
+	return err
 }
 
 // watchProgram says when the file of this program goes while it runs: the next

@@ -149,7 +149,8 @@ func boot(ctx context.Context, p places) error {
 		defer close(kept)
 		o.keepPlan(life)
 	}()
-	go o.keepProgram(life)
+	copied := make(chan error, 1)
+	go o.keepProgram(life, copied)
 	go o.watchProgram(life)
 	go o.watchClock(life)
 	go o.helpPeople(life)
@@ -161,7 +162,7 @@ func boot(ctx context.Context, p places) error {
 	go func() { ended <- o.engine.Load().Run(running) }()
 	kind, err := o.wait(ended)
 	if err == nil && kind == 0 {
-		err = o.prepareHandOver(life)
+		err = o.prepareHandOver(life, copied)
 	}
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"initd/boot/engine"
 	"initd/hw/console"
+	"initd/hw/secret"
 )
 
 // Desk is where people are asked for keys: one question at a time, at all
@@ -250,4 +251,16 @@ func promptKey(ctx context.Context, in *ChildInput) (any, error) {
 		return nil, err
 	}
 	return nil, tellKey(in, a.Secret)
+}
+
+// tellKey hands b over as a sealed memfd and wipes it.
+func tellKey(in *ChildInput, b *secret.Buffer) error {
+	defer b.Destroy()
+	f, err := secret.Seal("initd-key", b.Bytes())
+	if err != nil {
+		return fmt.Errorf("hand key over: %w", err)
+	}
+	defer f.Close()
+	in.Tell(ChildProgress{Done: true, Files: []*os.File{f}})
+	return nil
 }

@@ -2,6 +2,8 @@ package step
 
 import (
 	"fmt"
+	"path"
+	"strings"
 	"time"
 
 	"initd/boot/appliance"
@@ -41,7 +43,7 @@ func keyStep() Step {
 	return Step{
 		Kind:     plan.Kind{Name: "key", Expand: expandKeys},
 		New:      newKeyAction,
-		Children: map[string]ChildFunc{"kmip": fetchKeys, "keyfile": readKeyFile},
+		Children: map[string]ChildFunc{"kmip": fetchKeys, "keyfile": readKeyFiles},
 	}
 }
 
@@ -86,13 +88,23 @@ func addKey(x *plan.Expansion, at, name, who string, k appliance.KeySource, p ap
 		u.Batch = "kmip/" + s.KMIP.Group
 		u.Needs = append([]plan.Need{{AnyOf: way}}, append(afterTime(x.Appliance), afterDNS(x.Appliance)...)...)
 	case k.File != "":
-		if r, ok := x.MountOf(k.File); ok {
+		r, mounted := x.MountOf(k.File)
+		if mounted && !(r == plan.MountResource("/") && besideRoot(k.File)) {
 			u.Needs = []plan.Need{{AnyOf: []plan.Resource{r}}}
+		} else {
+			u.Batch = "keyfile" // files in memory, or on the state disk
 		}
 	}
 	p.Deadline = 0 // the file's deadline is for opening the medium
 	u.Policy = x.Policy(p, def)
 	x.Add(at, u, s)
+}
+
+// besideRoot: a file that lies in the initramfs, or below what goes along to
+// the root, is there before a root is mounted. The key of a root could not be
+// on it.
+func besideRoot(file string) bool {
+	return !path.IsAbs(file) || strings.HasPrefix(file, "/etc/initd/") || goesAlong(file)
 }
 
 func keyResource(name string) plan.Resource {

@@ -47,42 +47,22 @@ func (a *keyAction) Apply(ctx context.Context, u *plan.Unit, progress func(engin
 	if err != nil {
 		return err
 	}
-	switch {
-	case s.KMIP != nil:
-		var out error
-		a.ApplyBatch(ctx, []*plan.Unit{u}, func(_ int, p engine.Progress) { progress(p) }, func(_ int, err error) { out = err })
-		return out
-	case s.File != "":
-		return a.fromChild(ctx, u, s.Name, Call{Func: "keyfile", Unit: u.ID, Params: keyFileParams{Name: s.File, Paths: a.deps.Paths}, Objects: []string{u.ID}}, progress)
+	if s.KMIP == nil && s.File == "" {
+		return fmt.Errorf("%s: the plan names no source for it; it was made by another version", u.ID)
 	}
-	return fmt.Errorf("%s: the plan names no source for it; it was made by another version", u.ID)
+	var out error
+	a.ApplyBatch(ctx, []*plan.Unit{u}, func(_ int, p engine.Progress) { progress(p) }, func(_ int, err error) { out = err })
+	return out
 }
 
 // Rollback: a key that did not arrive left nothing.
 func (a *keyAction) Rollback(context.Context, *plan.Unit) error { return nil }
 
-// fromChild runs a child that returns one descriptor, and keeps that.
-func (a *keyAction) fromChild(ctx context.Context, u *plan.Unit, name string, c Call, _ func(engine.Progress)) error {
-	got := false
-	c.Progress = func(p ChildProgress) {
-		if len(p.Files) == 1 && a.deps.Keys.Put(name, p.Files[0]) == nil {
-			got = true
-		}
-	}
-	if _, err := a.deps.Children.Run(ctx, c); err != nil {
-		return err
-	}
-	if !got {
-		return fmt.Errorf("%s: the child returned no key", u.ID)
-	}
-	return nil
-}
-
 // keyFileParams is what the child keyfile is given. Where a file is, the child
 // finds out: its folder may be on a disk that does not answer.
 type keyFileParams struct {
-	Name  string `json:"name"`
-	Paths Paths  `json:"paths"`
+	Names []string `json:"names"`
+	Paths Paths    `json:"paths"`
 }
 
 // kmipParams is what the child kmip is given; it finds the servers' files.
@@ -98,8 +78,13 @@ type kmipFound struct {
 	Address string `json:"address"`
 }
 
-// ApplyBatch fetches the keys of one group of servers with one child.
+// ApplyBatch fetches the keys of one group of servers, or reads key files,
+// with one child.
 func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, engine.Progress), done func(int, error)) {
+	if s, err := spec[keySpec](us[0]); err == nil && s.File != "" {
+		a.readFiles(ctx, us, done)
+		return
+	}
 	p := kmipParams{Paths: a.deps.Paths, Config: kmip.Config{Health: a.healthNow()}}
 	names := make([]string, len(us))
 	for i, u := range us {
@@ -116,17 +101,7 @@ func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress fu
 		}
 		p.Requests = append(p.Requests, s.KMIP.request(u.ID))
 	}
-	var mu sync.Mutex
-	finished := make([]bool, len(us))
-	finish := func(i int, err error) {
-		mu.Lock()
-		was := finished[i]
-		finished[i] = true
-		mu.Unlock()
-		if !was {
-			done(i, err)
-		}
-	}
+	finish := onceEach(len(us), done)
 	c := Call{Func: "kmip", Unit: us[0].ID, Params: p, Progress: func(m ChildProgress) {
 		switch {
 		case m.Index < 0:
@@ -151,6 +126,62 @@ func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress fu
 		err = errors.New("the child ended without an answer for this key")
 	}
 	for i := range us {
+		finish(i, err)
+	}
+}
+
+// onceEach hears the first result of each part.
+func onceEach(n int, done func(int, error)) func(int, error) {
+	var mu sync.Mutex
+	finished := make([]bool, n)
+	return func(i int, err error) {
+		mu.Lock()
+		was := finished[i]
+		finished[i] = true
+		mu.Unlock()
+		if !was {
+			done(i, err)
+		}
+	}
+}
+
+// readFiles reads key files in one child.
+func (a *keyAction) readFiles(ctx context.Context, us []*plan.Unit, done func(int, error)) {
+	finish := onceEach(len(us), done)
+	p := keyFileParams{Paths: a.deps.Paths}
+	var names, objects []string
+	var which []int
+	for i, u := range us {
+		s, err := spec[keySpec](u)
+		if err == nil && s.File == "" {
+			err = fmt.Errorf("%s: not a key from a file", u.ID)
+		}
+		if err == nil && len(us) > 1 {
+			err = a.deps.Children.Free(ctx, u.ID) // one that is stuck must not hold the others back
+		}
+		if err != nil {
+			finish(i, err)
+			continue
+		}
+		p.Names, names = append(p.Names, s.File), append(names, s.Name)
+		objects, which = append(objects, u.ID), append(which, i)
+	}
+	if len(which) == 0 {
+		return
+	}
+	_, err := a.deps.Children.Run(ctx, Call{Func: "keyfile", Unit: us[which[0]].ID, Params: p, Objects: objects, Progress: func(m ChildProgress) {
+		switch {
+		case m.Index < 0 || m.Index >= len(which) || !m.Done:
+		case m.Error != nil:
+			finish(which[m.Index], m.Error)
+		case len(m.Files) == 1:
+			finish(which[m.Index], a.deps.Keys.Put(names[m.Index], m.Files[0]))
+		}
+	}})
+	if err == nil {
+		err = errors.New("the child ended without this key")
+	}
+	for _, i := range which {
 		finish(i, err)
 	}
 }

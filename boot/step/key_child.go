@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"initd/boot/engine"
 	"initd/hw/kmip"
@@ -98,16 +99,36 @@ func kmipError(asked kmip.Request, e *kmip.Error) *ChildError {
 	return c
 }
 
-// readKeyFile is the child keyfile.
-func readKeyFile(_ context.Context, in *ChildInput) (any, error) {
+// readKeyFiles is the child keyfile: every file is read at once, so that one
+// on a disk that hangs holds no other back.
+func readKeyFiles(_ context.Context, in *ChildInput) (any, error) {
 	var p keyFileParams
 	if err := json.Unmarshal(in.Params, &p); err != nil {
 		return nil, fmt.Errorf("read parameters: %w", err)
 	}
-	path := p.Paths.resolve(p.Name)
 	if err := protect(); err != nil {
 		return nil, err
 	}
+	var all sync.WaitGroup
+	for i, name := range p.Names {
+		all.Go(func() {
+			m := ChildProgress{Index: i, Done: true}
+			f, err := sealKeyFile(p.Paths.resolve(name))
+			if err != nil {
+				m.Error = AsChildError(err)
+			} else {
+				m.Files = []*os.File{f}
+				defer f.Close()
+			}
+			in.Tell(m)
+		})
+	}
+	all.Wait()
+	return nil, nil
+}
+
+// sealKeyFile reads a key into a sealed memfd.
+func sealKeyFile(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
@@ -120,19 +141,12 @@ func readKeyFile(_ context.Context, in *ChildInput) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", path, err)
 	}
-	return nil, tellKey(in, b)
-}
-
-// tellKey hands b over as a sealed memfd and wipes it.
-func tellKey(in *ChildInput, b *secret.Buffer) error {
 	defer b.Destroy()
-	f, err := secret.Seal("initd-key", b.Bytes())
+	sealed, err := secret.Seal("initd-key", b.Bytes())
 	if err != nil {
-		return fmt.Errorf("hand key over: %w", err)
+		return nil, fmt.Errorf("hand key over: %w", err)
 	}
-	defer f.Close()
-	in.Tell(ChildProgress{Done: true, Files: []*os.File{f}})
-	return nil
+	return sealed, nil
 }
 
 // protect keeps this process's memory out of swap and core dumps. A machine

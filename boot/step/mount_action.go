@@ -66,12 +66,19 @@ func (a *mountAction) wanted(s mountSpec, list []mount.Info) (mount.Spec, mount.
 // place is where a path of the appliance file is now: until the hand-over the
 // root is not at / yet. What is /run, /dev, /proc or /sys goes along.
 func (p Paths) place(where string) string {
-	for _, along := range []string{"/run", "/dev", "/proc", "/sys"} {
-		if where == along || strings.HasPrefix(where, along+"/") {
-			return where
-		}
+	if goesAlong(where) {
+		return where
 	}
 	return path.Join(p.Root, where)
+}
+
+func goesAlong(where string) bool {
+	for _, along := range []string{"/run", "/dev", "/proc", "/sys"} {
+		if where == along || strings.HasPrefix(where, along+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // below finds the file system that p lies on, and p's place within it.
@@ -111,22 +118,50 @@ func (a *mountAction) Apply(ctx context.Context, u *plan.Unit, progress func(eng
 		}
 	}
 	progress(engine.Progress{Object: want.Device})
-	if s.FSCK && mount.At(list, want.Where) == nil {
+	there := mount.At(list, want.Where) != nil
+	if there && s.Type == "bind" {
+		return a.run(ctx, u, "remount", want, nil) // what Check called partial
+	}
+	if s.FSCK && !there {
+		var tried mountTried
+		if err := a.run(ctx, u, "mount", mountParams{want, true}, &tried); err != nil || tried.Unchecked == "" {
+			return err
+		}
+		progress(engine.Progress{Text: "fsck." + want.Type + " " + want.Device + ": " + tried.Unchecked, Object: want.Device})
 		if err := a.check(ctx, u, want, progress); err != nil {
 			return err
 		}
 	}
-	fn := "mount"
-	if mount.At(list, want.Where) != nil && s.Type == "bind" {
-		fn = "remount" // what Check called partial
-	}
-	if u.Uninterruptible { // for the check of the file system; this is not
+	return a.run(ctx, u, "mount", mountParams{want, false}, nil)
+}
+
+// mountParams is what the child mount is given.
+type mountParams struct {
+	mount.Spec
+	IfClean bool `json:"ifClean,omitempty"` // only if it wants no check
+}
+
+// mountTried is what it answers.
+type mountTried struct {
+	Unchecked string `json:"unchecked,omitempty"` // why it was not mounted: it wants a check first
+}
+
+// run runs a child within the unit's deadline, also where a check of the file
+// system beside it has none.
+func (a *mountAction) run(ctx context.Context, u *plan.Unit, fn string, params, result any) error {
+	if u.Uninterruptible {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(u.Policy.Deadline))
 		defer cancel()
 	}
-	_, err = a.deps.Children.Run(ctx, Call{Func: fn, Unit: u.ID, Params: want, Objects: []string{u.ID}})
-	return err
+	r, err := a.deps.Children.Run(ctx, Call{Func: fn, Unit: u.ID, Params: params, Objects: []string{u.ID}})
+	if err != nil || result == nil {
+		return err
+	}
+	if err := json.Unmarshal(r.Result, result); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", fn, err)
+	}
+	return nil
 }
 
 func (a *mountAction) check(ctx context.Context, u *plan.Unit, want mount.Spec, progress func(engine.Progress)) error {
@@ -155,14 +190,23 @@ func (a *mountAction) Rollback(context.Context, *plan.Unit) error { return nil }
 
 // mountChild is the child mount.
 func mountChild(_ context.Context, in *ChildInput) (any, error) {
-	var s mount.Spec
-	if err := json.Unmarshal(in.Params, &s); err != nil {
+	var p mountParams
+	if err := json.Unmarshal(in.Params, &p); err != nil {
 		return nil, fmt.Errorf("read parameters: %w", err)
 	}
-	if err := holds(s); err != nil {
+	if err := holds(p.Spec); err != nil {
 		return nil, err
 	}
-	return nil, mount.Mount(s)
+	if !p.IfClean {
+		return mountTried{}, mount.Mount(p.Spec)
+	}
+	if why := mount.UncheckedDevice(p.Device); why != "" {
+		return mountTried{why}, nil
+	}
+	if err := mount.Mount(p.Spec); err != nil { // its superblock may be all that is clean
+		return mountTried{"it does not mount as it is"}, nil
+	}
+	return mountTried{}, nil
 }
 
 // remountChild is the child remount.

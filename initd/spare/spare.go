@@ -9,7 +9,6 @@ package spare
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -27,60 +26,82 @@ const Path = wire.AdoptPath
 // Keep makes to an executable copy of from. What is there already is left
 // alone if it is the same. Reading from may block on its device: call it in a
 // process that can be given up.
-func Keep(from, to string) (err error) {
-	want, err := digest(from)
+func Keep(from, to string) error {
+	in, err := os.Open(from)
 	if err != nil {
 		return fmt.Errorf("keep a copy of the program: %w", err)
 	}
-	switch have, err := digest(to); {
-	case err == nil && bytes.Equal(have, want):
+	defer in.Close()
+	switch same, err := holds(to, in); {
+	case same:
 		return nil
 	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("keep a copy of the program: %w", err)
 	}
-	if err := write(from, to, want); err != nil {
+	if err := write(in, to); err != nil {
 		return fmt.Errorf("keep a copy of the program at %s: %w", to, err)
 	}
 	return nil
 }
 
-func write(from, to string, want []byte) error {
+func write(in *os.File, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
 	out, err := renameio.NewPendingFile(to, renameio.WithTempDir(filepath.Dir(to)), renameio.WithStaticPermissions(0o755))
 	if err != nil {
 		return err
 	}
 	defer out.Cleanup() //nolint:errcheck // of a file that nobody sees
+	if _, err := in.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
 	if _, err := io.Copy(out, in); err != nil {
 		return err
 	}
-	have, err := digest(out.Name()) // what was written, not what was read
+	same, err := holds(out.Name(), in) // what was written, not what was read
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(have, want) {
+	if !same {
 		return errors.New("what was written is not what was read")
 	}
 	return out.CloseAtomicallyReplace()
 }
 
-// digest is the SHA-256 of a file.
-func digest(path string) ([]byte, error) {
+// chunk is what is compared at a time, in bytes.
+const chunk = 256 << 10
+
+// holds tells whether the file at path has the bytes of in, whose position it
+// leaves alone. Comparing costs a small part of what a digest would.
+func holds(path string, in *os.File) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return nil, err
+	have, err := f.Stat()
+	if err != nil {
+		return false, err
 	}
-	return h.Sum(nil), nil
+	want, err := in.Stat()
+	if err != nil || have.Size() != want.Size() {
+		return false, err
+	}
+	a, b := make([]byte, chunk), make([]byte, chunk)
+	for at := int64(0); at < want.Size(); at += chunk {
+		n := int(min(chunk, want.Size()-at))
+		for _, r := range []struct {
+			f *os.File
+			b []byte
+		}{{f, a}, {in, b}} {
+			if _, err := r.f.ReadAt(r.b[:n], at); err != nil {
+				return false, err
+			}
+		}
+		if !bytes.Equal(a[:n], b[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
