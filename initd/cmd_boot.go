@@ -311,7 +311,7 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 	}
 	eng, err := engine.New(engine.Config{
 		Plan: o.chosen.plan, Actions: step.Actions(deps),
-		Watchers: []engine.Watcher{o.blocks, &step.LinkWatcher{Resolv: deps.Paths.Resolv}},
+		Watchers: []engine.Watcher{o.blocks, &step.LinkWatcher{Resolv: deps.Paths.Resolv, Plan: o.chosen.plan}},
 		Log:      o.log, Ledger: ledger, Generation: o.gen,
 		Notices: append(o.chosen.notices, o.notes.take()...), Skip: o.args.skip,
 		Heartbeat: o.pulse,

@@ -85,5 +85,11 @@ func ParseResource(s string) (Resource, error) {
 // MountResource is the resource of the file system mounted at an absolute path.
 func MountResource(where string) Resource { return Resource(ClassMount + where) }
 
+// EndpointOver is the resource of a way to a HOST:PORT over one link: of the
+// plan, or else the interface that the kernel calls so.
+func EndpointOver(link, hostPort string) Resource {
+	return Resource(ClassEndpoint + "/" + link + "/" + hostPort)
+}
+
 // EndpointResource is the resource of a way to a HOST:PORT.
 func EndpointResource(hostPort string) Resource { return Resource(ClassEndpoint + "/" + hostPort) }

@@ -23,6 +23,7 @@ type State struct {
 type Expected struct {
 	Index    int    // interface
 	IPv4     bool   // otherwise IPv6
+	Name     string // what people call the interface
 	Protocol string // "by DHCP", "from a router"
 }
 

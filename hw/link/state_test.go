@@ -4,10 +4,13 @@ import (
 	"math/rand"
 	"net/netip"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"initd/hw/sysfs"
 )
 
 // comparable types of net/netip have no exported fields.
@@ -257,5 +260,93 @@ func TestResolv(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// stack is a VLAN on a bond of two cards.
+func stack(change func(i map[string]*Interface)) *State {
+	list := []*Interface{
+		{Index: 2, Name: "eth0", Up: true, Carrier: true, Master: 4, Port: Port{Kind: "bond"}},
+		{Index: 3, Name: "eth1", Up: true, Carrier: true, Master: 4, Port: Port{Kind: "bond"}},
+		{Index: 4, Name: "bond0", Kind: "bond", Up: true, Carrier: true, Bond: Bond{Mode: BondMode8023AD, Partner: "52:54:00:00:00:99"}},
+		{Index: 5, Name: "san", Kind: "vlan", Lower: 4, Up: true, Carrier: true},
+		{Index: 6, Name: "mgmt", Up: true, Carrier: true},
+		{Index: 7, Name: "br0", Kind: "bridge", Up: true},
+	}
+	names := map[string]*Interface{}
+	for _, i := range list {
+		names[i.Name] = i
+	}
+	change(names)
+	s := &State{
+		Addresses: []Address{{Index: 5, Prefix: netip.MustParsePrefix("192.0.2.17/24")}},
+		Routes:    []Route{{To: netip.MustParsePrefix("192.0.2.0/24"), Index: 5}},
+		Expected:  []Expected{{Index: 6, IPv4: true, Name: "management", Protocol: "by DHCP"}},
+	}
+	for _, i := range list {
+		s.Interfaces = append(s.Interfaces, *i)
+	}
+	return s
+}
+
+func TestTheReasonIsTheLowestThereIs(t *testing.T) {
+	down := func(i ...*Interface) {
+		for _, x := range i {
+			x.Carrier = false
+		}
+	}
+	tests := []struct {
+		name, dst, over string
+		change          func(i map[string]*Interface)
+		ok              bool
+		reason          string
+	}{
+		{"everything is up", "192.0.2.40", "", func(map[string]*Interface) {}, true, ""},
+		{"one of two members is not enough of a reason", "192.0.2.40", "", func(i map[string]*Interface) { down(i["eth1"]) }, true, ""},
+		{"both members have no carrier", "192.0.2.40", "", func(i map[string]*Interface) { down(i["eth0"], i["eth1"], i["bond0"], i["san"]) }, false, "eth0: no carrier, eth1: no carrier"},
+		{"one is down, one has no carrier", "192.0.2.40", "san", func(i map[string]*Interface) {
+			down(i["eth0"], i["eth1"], i["bond0"], i["san"])
+			i["eth1"].Up = false
+		}, false, "eth0: no carrier, eth1 is down"},
+		{"a bond without members", "192.0.2.40", "", func(i map[string]*Interface) {
+			i["eth0"].Master, i["eth1"].Master = 0, 0
+			down(i["bond0"], i["san"])
+		}, false, "bond0: none of its members is there"},
+		{"min-links is more than one", "192.0.2.40", "", func(i map[string]*Interface) { down(i["eth1"], i["bond0"], i["san"]) }, false, "bond0: no carrier"},
+		{"nobody speaks LACP", "192.0.2.40", "", func(i map[string]*Interface) { i["bond0"].Bond.Partner = "" }, false, "bond0: no LACP partner"},
+		{"the VLAN itself is down", "192.0.2.40", "", func(i map[string]*Interface) { i["san"].Up = false }, false, "san is down"},
+		{"an address that is to come", "203.0.113.1", "mgmt", func(map[string]*Interface) {}, false, "management: waiting for an address by DHCP"},
+		{"no route, and what may bring one", "203.0.113.1", "", func(i map[string]*Interface) { i["br0"].Up = false }, false, "no route to 203.0.113.1 (br0 is down, management: waiting for an address by DHCP)"},
+		{"a bridge without ports", "203.0.113.1", "br0", func(map[string]*Interface) {}, false, "br0: none of its ports is there"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ok, reason := stack(tt.change).WayOver(netip.MustParseAddr(tt.dst), tt.over)
+			if ok != tt.ok || reason != tt.reason {
+				t.Errorf("got %v, %q; want %v, %q", ok, reason, tt.ok, tt.reason)
+			}
+		})
+	}
+	s := stack(func(i map[string]*Interface) { i["bond0"].Bond.Partner = "" })
+	s.Alone = []int{4}
+	if ok, why := s.Way(netip.MustParseAddr("192.0.2.40")); !ok {
+		t.Errorf("a partner that was waited for long enough is still a reason: %s", why)
+	}
+}
+
+func TestWhatADiskIsReachedOverIsKnownDownToTheCards(t *testing.T) {
+	sys := sysfs.New(fstest.MapFS{
+		"sys/class/nvme/nvme0/transport":                   {Data: []byte("tcp\n")},
+		"sys/class/nvme/nvme0/address":                     {Data: []byte("traddr=192.0.2.40,trsvcid=4420,src_addr=192.0.2.17\n")},
+		"sys/class/nvme/nvme1/transport":                   {Data: []byte("pcie\n")},
+		"sys/class/nvme/nvme1/address":                     {Data: []byte("0000:00:05.0\n")},
+		"sys/class/iscsi_connection/connection3:0/address": {Data: []byte("198.51.100.9\n")},
+	})
+	s := stack(func(map[string]*Interface) {})
+	s.Routes = append(s.Routes, Route{To: netip.MustParsePrefix("198.51.100.0/24"), Index: 6})
+	got := Carriers(sys, s)
+	want := map[int]string{2: "nvme0", 3: "nvme0", 4: "nvme0", 5: "nvme0", 6: "the iSCSI session 3"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -172,7 +172,7 @@ func (s *State) idle(is4 bool) string {
 func (s *State) expected(i Interface, is4 bool) string {
 	for _, e := range s.Expected {
 		if e.Index == i.Index && e.IPv4 == is4 && !s.hasAddress(i.Index, is4) {
-			return fmt.Sprintf("%s: waiting for an address %s", i.Name, e.Protocol)
+			return fmt.Sprintf("%s: waiting for an address %s", e.Name, e.Protocol)
 		}
 	}
 	return ""
