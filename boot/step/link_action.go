@@ -60,7 +60,10 @@ func (a *linkAction) resume(u *plan.Unit, s linkSpec, st *link.State, i link.Int
 	if s.DHCP4 && !a.resume4(u, s, st, i) {
 		return "no lease by DHCP"
 	}
-	if s.RA && !st.HasDynamic6(i.Index) {
+	if s.DHCP6 && !a.resume6(u, s, st, i) {
+		return "no lease by DHCPv6"
+	}
+	if s.RA && !s.DHCP6 && !a.resume6(u, s, st, i) && !st.HasDynamic6(i.Index) {
 		return "no address from a router"
 	}
 	if s.Bond != nil && s.Bond.LACP && i.PartnerMissing() {
@@ -99,8 +102,10 @@ func (a *linkAction) Apply(ctx context.Context, u *plan.Unit, progress func(engi
 	if s.DHCP4 {
 		do(func() error { return a.acquire4(ctx, u, s, name, progress) })
 	}
-	if s.RA {
-		do(func() error { return a.awaitRouters(ctx, u, s, name, waiting) })
+	if s.DHCP6 {
+		do(func() error { return a.acquire6(ctx, u, s, name, progress) })
+	} else if s.RA {
+		do(func() error { return a.awaitRouters(ctx, u, s, name, progress) })
 	}
 	jobs.Wait()
 	return errors.Join(failed...)
@@ -179,16 +184,6 @@ func (a *linkAction) watch(ctx context.Context, unit string, s linkSpec, kernel 
 	if err != nil {
 		a.deps.Note(fmt.Sprintf("%s is not watched any more: %v", unit, err))
 	}
-}
-
-// awaitRouters waits for an address as routers advertise.
-func (a *linkAction) awaitRouters(ctx context.Context, u *plan.Unit, s linkSpec, kernel string, waiting func(string)) error {
-	said, err := link.AwaitRouters(ctx, kernel, true, waiting)
-	if err != nil {
-		return fmt.Errorf("link %s: %w", s.Name, err)
-	}
-	_ = said
-	return nil
 }
 
 // routersDNS takes down what routers say about name servers.

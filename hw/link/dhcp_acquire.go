@@ -65,7 +65,9 @@ func (c *client) acquire(ctx context.Context, k *carrier, waiting func(string)) 
 }
 
 // sleep waits; false when ctx ended.
-func (c *client) sleep(ctx context.Context, d time.Duration) bool {
+func (c *client) sleep(ctx context.Context, d time.Duration) bool { return sleep(ctx, d) }
+
+func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

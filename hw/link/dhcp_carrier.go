@@ -20,8 +20,10 @@ type carrier struct {
 	changed chan struct{} // guarded by mu; closed at the next change
 }
 
-// follow knows the state of the carrier when it returns.
-func (c *client) follow(ctx context.Context) *carrier {
+func (c *client) follow(ctx context.Context) *carrier { return followCarrier(ctx, c.host.carrier) }
+
+// followCarrier knows the state of the carrier when it returns. watch calls changed with it and after every change.
+func followCarrier(ctx context.Context, watch func(ctx context.Context, changed func(bool)) error) *carrier {
 	ctx, cancel := context.WithCancel(ctx)
 	k := &carrier{cancel: cancel, ended: make(chan struct{}), changed: make(chan struct{})}
 	known := make(chan struct{})
@@ -30,7 +32,7 @@ func (c *client) follow(ctx context.Context) *carrier {
 		defer close(k.ended)
 		defer first()
 		before := false
-		err := c.host.carrier(ctx, func(up bool) {
+		err := watch(ctx, func(up bool) {
 			k.set(up, before)
 			before = before || up
 			first()
