@@ -34,6 +34,7 @@ type nvmeKept struct {
 	spec    nvmeSpec
 	dialled bool // paths that are missing are to be dialled
 	done    bool // the unit has been told that it is
+	fresh   bool // just now: what is up then needs no telling
 	paths   []*nvmePath
 	changed chan struct{} // holds one token; whoever awaits the unit hears of changes
 }
@@ -49,6 +50,9 @@ type nvmePath struct {
 	tries      int
 	next       time.Time
 	failed     *ChildError // why it is not there
+
+	// told is what was last said of it, of a unit that is done: "", up, gone.
+	told string
 
 	// Of a discovery controller: its log has to be read, was read, and is being read.
 	unread, read, reading bool
@@ -97,7 +101,7 @@ func (k *nvmeKeeper) add(id string, s nvmeSpec) *nvmeKept {
 func (k *nvmeKeeper) keep(id string, s nvmeSpec) {
 	u := k.add(id, s)
 	k.mu.Lock()
-	u.done = true
+	u.done, u.fresh = true, true
 	k.mu.Unlock()
 	k.poke()
 }
@@ -128,7 +132,8 @@ func (k *nvmeKeeper) await(ctx context.Context, u *nvmeKept, progress func(engin
 		reason, server := u.reason()
 		var err error
 		if up {
-			u.done = true
+			u.done, u.fresh = true, true
+			k.poke()
 		} else if hopeless || ctx.Err() != nil {
 			err = u.failure()
 		}
@@ -295,14 +300,53 @@ func (u *nvmeKept) poke() {
 	}
 }
 
-// tell loses units that were done and are not any more.
+// nvmeNews is what is to be told of a path of a unit that is done.
+type nvmeNews struct {
+	unit, path, reason string
+	back               bool
+}
+
+// news notes paths that went, or did not come, and those that came after all.
+func (u *nvmeKept) news() []nvmeNews {
+	var list []nvmeNews
+	fresh := u.fresh
+	u.fresh = false
+	for _, p := range u.paths {
+		gone := p.controller == "" && !p.busy && p.failed != nil
+		now := "up"
+		if gone {
+			now = "gone"
+		}
+		if p.target.Discovery() || now == p.told || !gone && !p.live {
+			continue
+		}
+		p.told = now
+		if fresh && !gone {
+			continue
+		}
+		n := nvmeNews{unit: u.id, path: "path/" + p.target.Addr.String(), back: !gone}
+		if gone {
+			n.reason = p.failed.Message
+		}
+		if u.spec.Subsystem == "" {
+			n.path += " " + p.target.NQN
+		}
+		list = append(list, n)
+	}
+	return list
+}
+
+// tell says what has become of paths, and loses units that were done and are
+// not any more.
 func (k *nvmeKeeper) tell() {
 	lost := map[string]string{}
+	var news []nvmeNews
 	k.mu.Lock()
 	for _, u := range k.units {
 		if !u.done {
 			continue
 		}
+		news = append(news, u.news()...)
 		if up, _ := u.connected(); !up {
 			u.done = false
 			reason, _ := u.reason()
@@ -310,6 +354,11 @@ func (k *nvmeKeeper) tell() {
 		}
 	}
 	k.mu.Unlock()
+	for _, n := range news {
+		if k.deps.Lost != nil {
+			k.deps.Lost(n.unit, n.path, n.reason, n.back)
+		}
+	}
 	for id, reason := range lost {
 		k.deps.Lose(id, reason)
 	}
@@ -428,6 +477,8 @@ func (u *nvmeKept) reason() (text, server string) {
 			why = p.failed.Message
 		case p.controller != "" && p.target.Discovery() && p.failed != nil:
 			why = p.failed.Message
+		case p.controller == "" && p.busy && p.tries > 0:
+			why = "it has not answered yet"
 		}
 		if why == "" {
 			continue
@@ -452,7 +503,7 @@ func (u *nvmeKept) failure() error {
 		}
 		return e
 	case reason == "":
-		e.Message += ": the others have not answered yet"
+		e.Message += ": no other has answered yet, or its turn to be connected has not come"
 		return e
 	}
 	e.Message += ": " + reason

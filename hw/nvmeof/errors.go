@@ -28,7 +28,7 @@ const (
 	HostRefused  Reason = "the subsystem is not for this host"
 	Busy         Reason = "the target has no controller left"
 	AuthRequired Reason = "the subsystem asks for DH-HMAC-CHAP, and there is no secret for it"
-	AuthFailed   Reason = "the secrets of the two sides differ"
+	AuthFailed   Reason = "the secrets of the two sides do not fit"
 	NoAuth       Reason = "the subsystem does not prove itself"
 
 	NoSource    Reason = "this machine does not have the host address"
@@ -127,7 +127,7 @@ func (e *ConnectError) Hint() string {
 	case AuthRequired:
 		return "give the secret: dhchap: {secret: …}"
 	case AuthFailed:
-		return "the secret of this host and the one that the target has for it must be the same"
+		return "the target's secret for this host must be the same; with controller-secret it needs one of its own, too"
 	case NoAuth:
 		return "the target needs a secret of its own for this host, or leave controller-secret out"
 	case NoDigest:

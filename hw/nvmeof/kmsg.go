@@ -106,7 +106,7 @@ func ofLine(text string) Reason {
 		return AuthRequired
 	case strings.Contains(text, "missing controller key"), strings.Contains(text, "controller authentication failed"):
 		return NoAuth
-	case strings.Contains(text, "authentication failed"), strings.Contains(text, "authentication setup failed"):
+	case strings.Contains(text, "authentication failed"):
 		return AuthFailed
 	}
 	if strings.Contains(text, "no valid PSK found") {

@@ -58,13 +58,14 @@ func main() {
 	if err := port.Emit("hands-ready", nil); err != nil {
 		fmt.Fprintln(os.Stderr, "hands:", err)
 	}
+	var w writer
 	for {
 		var c command
 		if err := port.Receive(&c); err != nil {
 			fmt.Fprintln(os.Stderr, "hands:", err)
 			continue
 		}
-		members, err := do(c)
+		members, err := do(c, &w)
 		if members == nil {
 			members = map[string]any{}
 		}
@@ -78,7 +79,7 @@ func main() {
 	}
 }
 
-func do(c command) (map[string]any, error) {
+func do(c command, w *writer) (map[string]any, error) {
 	switch c.Do {
 	case "bind":
 		return nil, mount.Mount(mount.Spec{Device: c.From, Where: c.To, Type: "bind"})
@@ -111,6 +112,12 @@ func do(c command) (map[string]any, error) {
 		d, err := time.ParseDuration(c.From)
 		time.Sleep(d)
 		return nil, err
+	case "load": // writes to a new file until load-stop; To is how many bytes a record has
+		return nil, w.start(c.From, c.To)
+	case "load-more": // returns when so many more records were acknowledged, or one was not
+		return w.more(c.To)
+	case "load-stop":
+		return w.stop()
 	case "await":
 		for {
 			if _, err := os.Stat(c.From); err == nil {
@@ -122,6 +129,14 @@ func do(c command) (map[string]any, error) {
 		return endEach(unix.SIGKILL, c.From)
 	case "stopped":
 		return endEach(unix.SIGSTOP, c.From)
+	case "await-text": // until the file From begins with To
+		for {
+			b, err := os.ReadFile(c.From)
+			if err != nil || strings.HasPrefix(string(b), c.To) {
+				return nil, err
+			}
+			time.Sleep(20 * time.Millisecond) // the test's guard ends it
+		}
 	case "state":
 		return state(c.From)
 	case "kill-orchestrator":

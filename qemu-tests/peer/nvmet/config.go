@@ -32,7 +32,8 @@ type Host struct {
 // Namespace is a disk.
 type Namespace struct {
 	ID int `json:"id"`
-	// Device is the node of a block device, or the serial number of a virtio disk with "serial:" before it.
+	// Device is the node of a block device, or the serial number of a virtio disk with "serial:" before it, and
+	// /N behind it for its partition N.
 	Device string `json:"device,omitempty"`
 	// FileMiB makes a file of that size in memory, in the place of a device.
 	FileMiB  int    `json:"fileMiB,omitempty"`

@@ -140,10 +140,11 @@ func (t *Target) device(s Subsystem, n Namespace) (string, error) {
 	if !ok {
 		return n.Device, nil
 	}
+	serial, partition, _ := strings.Cut(serial, "/")
 	files, _ := filepath.Glob("/sys/block/vd*/serial")
 	for _, f := range files {
 		if b, err := os.ReadFile(f); err == nil && strings.TrimSpace(string(b)) == serial {
-			return "/dev/" + filepath.Base(filepath.Dir(f)), nil
+			return "/dev/" + filepath.Base(filepath.Dir(f)) + partition, nil
 		}
 	}
 	return "", fmt.Errorf("namespace %d: no disk has the serial number %s", n.ID, serial)
