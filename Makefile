@@ -39,12 +39,14 @@ help: ## list the targets
 ##@ build
 
 .PHONY: build
-build: ## leave out/bin/init, out/bin/initd, out/bin/initd-image and out/bin/v2v
+build: ## leave out/bin/init, out/bin/initd, out/bin/initd-image and out/bin/v2v, with its old names v2v-diskmanager and mechadora
 	@mkdir -p $(BIN)
 	@$(BUILD_INIT) -o $(BIN)/init ./initd/pid1
 	@$(BUILD) -o $(BIN)/initd ./initd
 	@$(BUILD) -o $(BIN)/initd-image ./images
 	@$(BUILD) -o $(BIN)/v2v ./v2v
+	@ln -sf v2v $(BIN)/v2v-diskmanager
+	@ln -sf v2v $(BIN)/mechadora
 	@$(MAKE) --no-print-directory docs
 
 .PHONY: docs

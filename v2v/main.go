@@ -10,15 +10,18 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"initd/v2v/job/task"
 	"initd/v2v/sandbox"
 )
 
 func main() {
 	sandbox.Main(roles())
+	task.Main(kinds())
 	// SIGPIPE would end the program before it has removed what is unfinished; writing then fails instead.
 	signal.Ignore(syscall.SIGPIPE)
 	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
@@ -65,15 +68,22 @@ func (s stopped) Error() string { return "stopped by " + s.String() }
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, cancel := onSignal(ctx)
 	defer cancel()
+	name := filepath.Base(args[0])
+	switch name {
+	case nameDiskManager:
+		return status(name, diskManager(ctx, args[1:], stderr), stderr)
+	case nameMechadora:
+		return status(name, mechadora(ctx, args[1:], stdout, stderr), stderr)
+	}
 	root := rootCommand()
 	root.SetArgs(args[1:])
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	return status(root.ExecuteContext(ctx), stderr)
+	return status("v2v", root.ExecuteContext(ctx), stderr)
 }
 
-func status(err error, stderr io.Writer) int {
+func status(name string, err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
@@ -90,7 +100,7 @@ func status(err error, stderr io.Writer) int {
 		code, shown = e.code, e.err == nil
 	}
 	if !shown {
-		fmt.Fprintf(stderr, "v2v: %v\n", err)
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
 	}
 	return code
 }
@@ -132,7 +142,8 @@ Exit status 0 is success, 1 a failure, 2 a wrong call, 128+N the signal N. compa
 		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(infoCommand(), convertCommand(), compareCommand(), checkCommand(), mapCommand(), formatsCommand(), docsCommand(), versionCommand())
+	root.AddCommand(infoCommand(), convertCommand(), compareCommand(), checkCommand(), mapCommand(), formatsCommand(),
+		deployCommand(), jobsCommand(), workerCommand(), docsCommand(), versionCommand())
 	return root
 }
 

@@ -22,6 +22,7 @@ func roles() sandbox.Roles {
 			return r, err
 		},
 		Stream: openStream,
+		Calls:  map[string]func(context.Context, image.Source, []byte) ([]byte, error){contentCall: content},
 	}
 }
 

@@ -8,14 +8,17 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"initd/v2v/job/task"
 	"initd/v2v/sandbox"
 )
 
 func TestMain(m *testing.M) {
 	// As root the program under test reads images in a child, which is this binary too.
 	sandbox.Main(roles())
+	task.Main(kinds())
+	program := func() { os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr)) }
 	testscript.Main(m, map[string]func(){
-		"v2v": func() { os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr)) },
+		"v2v": program, nameDiskManager: program, nameMechadora: program,
 	})
 }
 

@@ -14,6 +14,9 @@ import (
 // probeBytes is how much of either end of a file is looked at.
 const probeBytes = 64 << 10
 
+// CodeNothing is the code of an undeclared file that is like nothing that is known: a raw disk, if anything.
+const CodeNothing = "undeclared-raw"
+
 // Found is all that a file could be.
 type Found struct {
 	// Formats are those whose rule matches, in the order of All.
@@ -134,11 +137,11 @@ func (f Found) choose(name string, want image.Format) (image.Format, error) {
 		g := f.Foreign[0]
 		return image.Format{}, &image.Error{Fault: image.Unsupported, Code: g.Code, Image: name, What: "is " + g.Name + ", which is not read here", Do: g.Do}
 	}
-	what := "matches no format"
+	what, code := "matches no format", CodeNothing
 	if len(words) == 1 {
-		what += ", and looks like " + words[0]
+		what, code = what+", and looks like "+words[0], "undeclared-overlay"
 	}
-	return image.Format{}, &image.Error{Fault: image.Undeclared, Code: "undeclared-raw", Image: name,
+	return image.Format{}, &image.Error{Fault: image.Undeclared, Code: code, Image: name,
 		What: what, Do: "if it is a plain disk, say so with -f raw"}
 }
 

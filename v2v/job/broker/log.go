@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// lines hands what the server says to whoever started it, and keeps the last complaint for an error.
+// lines hands what the server complains of to whoever started it, and keeps the last complaint for an error.
 type lines struct {
 	to func(string)
 
@@ -14,14 +14,12 @@ type lines struct {
 }
 
 func (l *lines) say(level, format string, v []any) {
-	line := level + ": " + fmt.Sprintf(format, v...)
-	if level != "notice" {
-		l.mu.Lock()
-		l.last = fmt.Sprintf(format, v...)
-		l.mu.Unlock()
-	}
+	line := fmt.Sprintf(format, v...)
+	l.mu.Lock()
+	l.last = line
+	l.mu.Unlock()
 	if l.to != nil {
-		l.to(line)
+		l.to("queue: " + level + ": " + line)
 	}
 }
 
@@ -35,9 +33,9 @@ func (l *lines) why() string {
 	return l.last
 }
 
-func (l *lines) Noticef(format string, v ...any) { l.say("notice", format, v) }
-func (l *lines) Warnf(format string, v ...any)   { l.say("warning", format, v) }
-func (l *lines) Fatalf(format string, v ...any)  { l.say("fatal", format, v) }
-func (l *lines) Errorf(format string, v ...any)  { l.say("error", format, v) }
-func (l *lines) Debugf(string, ...any)           {}
-func (l *lines) Tracef(string, ...any)           {}
+func (l *lines) Noticef(string, ...any)         {} // its own start, at length
+func (l *lines) Warnf(format string, v ...any)  { l.say("warning", format, v) }
+func (l *lines) Fatalf(format string, v ...any) { l.say("fatal", format, v) }
+func (l *lines) Errorf(format string, v ...any) { l.say("error", format, v) }
+func (l *lines) Debugf(string, ...any)          {}
+func (l *lines) Tracef(string, ...any)          {}
