@@ -22,10 +22,14 @@ type linkAction struct {
 
 	mu      sync.Mutex
 	keepers map[string]context.CancelFunc // guarded by mu; by unit and what is kept
+
+	conflicts map[string]*link.DuplicateError // guarded by mu; by unit: who has an address too
+	taken     map[string]time.Time            // guarded by mu; by unit: when addresses were taken last
 }
 
 func newLinkAction(d *Deps) engine.Action {
-	return &linkAction{deps: d, dns: d.nameServers(), keepers: map[string]context.CancelFunc{}}
+	return &linkAction{deps: d, dns: d.nameServers(), keepers: map[string]context.CancelFunc{},
+		conflicts: map[string]*link.DuplicateError{}, taken: map[string]time.Time{}}
 }
 
 // partnerPatience is how long the switch of an 802.3ad bond is waited for.
@@ -49,6 +53,9 @@ func (a *linkAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, err
 	if err == nil && answer == link.Same {
 		if why := a.resume(u, s, st, i); why != "" {
 			answer, reason = link.Partial, why
+		}
+		if e := a.disputed(u.ID); e != nil {
+			answer, reason = link.Partial, e.Error()
 		}
 	}
 	return engine.Checked{Answer: engine.Answer(answer), Reason: reason, Object: i.Name}, nil
@@ -78,10 +85,24 @@ func (a *linkAction) Apply(ctx context.Context, u *plan.Unit, progress func(engi
 	if err != nil {
 		return err
 	}
-	name, err := link.Apply(ctx, s.config(), func(why string) { progress(engine.Progress{Waiting: why}) })
+	before, err := link.Read()
 	if err != nil {
 		return err
 	}
+	c := s.config()
+	if e := a.disputed(u.ID); e != nil {
+		c.Probe = conflictProbe
+		if i, err := s.which(before); err == nil {
+			if err := a.settled(ctx, u.ID, i.Name, before, e); err != nil {
+				return err
+			}
+		}
+	}
+	name, err := link.Apply(ctx, c, func(why string) { progress(engine.Progress{Waiting: why}) })
+	if err != nil {
+		return err
+	}
+	a.took(u.ID, s, name, before)
 	progress(engine.Progress{Object: name})
 	waiting := func(why string) { progress(engine.Progress{Waiting: why, Object: name}) }
 	a.follow(u, s, name)
@@ -108,6 +129,9 @@ func (a *linkAction) Apply(ctx context.Context, u *plan.Unit, progress func(engi
 		do(func() error { return a.awaitRouters(ctx, u, s, name, progress) })
 	}
 	jobs.Wait()
+	if e := a.disputed(u.ID); e != nil {
+		failed = append(failed, e)
+	}
 	return errors.Join(failed...)
 }
 
@@ -134,6 +158,16 @@ func (a *linkAction) keep(unit, what string, again bool, f func(context.Context)
 	return true
 }
 
+// drop forgets a keeper that has ended by itself.
+func (a *linkAction) drop(unit, what string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if stop := a.keepers[unit+" "+what]; stop != nil {
+		stop()
+		delete(a.keepers, unit+" "+what)
+	}
+}
+
 func (a *linkAction) kept(unit, what string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -150,6 +184,7 @@ func (a *linkAction) follow(u *plan.Unit, s linkSpec, kernel string) {
 	if s.RA || s.DHCP6 {
 		a.keep(u.ID, "routers' name servers", false, func(ctx context.Context) { a.routersDNS(ctx, s, kernel) })
 	}
+	a.defend(u, s, kernel)
 	a.keep(u.ID, "state", false, func(ctx context.Context) { a.watch(ctx, u.ID, s, kernel) })
 }
 

@@ -182,6 +182,10 @@ func mediaFaults() map[string]func(r *mediaRoom) {
 		"no-carrier": func(r *mediaRoom) {
 			r.links += "    - {name: no-carrier, match: {mac: \"" + unpluggedMAC + "\"}, addresses: [dhcp4]}\n"
 		},
+		"taken-address": func(r *mediaRoom) {
+			r.links += "    - {name: taken-address, match: {mac: \"" + takenMAC + "\"}, addresses: [192.0.2.30/24]}\n"
+			r.Peer.Links[0].Addresses = append(r.Peer.Links[0].Addresses, "192.0.2.30/24")
+		},
 		"no-ntp":       func(*mediaRoom) {},
 		"sysctl":       func(*mediaRoom) {},
 		"file-broken":  func(*mediaRoom) {},
@@ -189,7 +193,10 @@ func mediaFaults() map[string]func(r *mediaRoom) {
 	}
 }
 
-const unpluggedMAC = "52:54:00:00:01:03"
+const (
+	unpluggedMAC = "52:54:00:00:01:03"
+	takenMAC     = "52:54:00:00:01:04"
+)
 
 func costly(t testing.TB) func([]byte) []byte {
 	return edit(t, func(text string) string {
@@ -259,7 +266,7 @@ image:
 	disk := vm.NewDisk(t, "media", int64(len(r.table)*19+320)*vm.MiB, r.table)
 	r.StartPeer()
 	m := r.NewStore(disk, vm.NewDisk(t, "state", 16*vm.MiB, vm.Ext4{Label: "initd-state", Dir: state}))
-	m.Wire(r.Wire, unpluggedMAC).Start()
+	m.Wire(r.Wire, unpluggedMAC).Wire(r.Wire, takenMAC).Start()
 	carrier := func(up bool) { m.QMP("set_link", map[string]any{"name": "net1", "up": up}) }
 	carrier(false)
 	m.WaitEvent("the hands are there", room.Unit("service/hands", "done"), vm.Guard)
@@ -267,7 +274,8 @@ image:
 	m.Console().WaitFor(`Passphrase for wrong-phrase: `, vm.Guard)
 	m.Type("open barley\r")
 	r.mend["no-carrier"] = func(*testing.T, *vm.VM) { carrier(true) }
-	r.mend["no-ntp"] = func(*testing.T, *vm.VM) { noTime.End() }
+	r.mend["taken-address"] = func(*testing.T, *vm.VM) { r.PeerVM.SetLink(r.Wire, false) }
+	r.mend["no-ntp"] = func(*testing.T, *vm.VM) { r.PeerVM.SetLink(r.Wire, true); noTime.End() }
 	r.mend["bind-source"] = func(t *testing.T, m *vm.VM) { room.Hand(t, m, "mkdir", "/srv/nowhere", "") }
 	rows := matrix(t, mediaFaultIDs())
 	for _, f := range rows {
