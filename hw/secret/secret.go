@@ -11,8 +11,9 @@
 // therefore belongs into a short-lived process that has called ProtectProcess; the kernel wipes its pages when it dies
 // if it was booted with init_on_free=1.
 //
-// A sealed memfd is shared memory: it cannot be changed by anyone, but its pages can be swapped. Where there is swap,
-// it has to be encrypted; the descriptor is closed as soon as it was read.
+// A sealed memfd is shared memory: it cannot be changed by anyone, but its pages can be swapped, unless the process that
+// made it was in a group with memory.swap.max=0, as init's children are (initd/pid1). Where there is swap for others, it has to be
+// encrypted; the descriptor is closed as soon as it was read.
 package secret
 
 import (

@@ -34,6 +34,11 @@ func makeGroups(root string, note func(string)) groups {
 			_ = os.WriteFile(d+"/cgroup.subtree_control", []byte(c), 0)
 		}
 	}
+	for _, d := range []string{groupOrchestrator, groupChildren} {
+		// Keys wait in memfds, which whoever makes them is charged for, and would be written to a swap device; as would be the
+		// memory of the programs that handle them. The limit holds below, and for what a group that is gone leaves.
+		_ = os.WriteFile(base+"/"+d+"/memory.swap.max", []byte("0"), 0)
+	}
 	return groups(base)
 }
 

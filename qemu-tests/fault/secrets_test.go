@@ -115,7 +115,8 @@ func allowed(t *testing.T, moment string) map[string]bool {
 // passphrase that somebody typed, the private key of the client certificate, and the volume keys. Once after ready, once
 // after a child that was deriving a key has crashed, once when the machine has taken everything down and is off. User
 // space has none of them; the kernel has what stands in kernel-memory.tsv, with the reason. Console, log, report, a
-// support bundle and the disks have none at all.
+// support bundle, the disks, a swap device to which the kernel was made to write what it may, and what pstore keeps over a
+// reset (ramoops, of the whole run) have none at all.
 func TestNoSecretIsLeftAnywhere(t *testing.T) {
 	r := room.New(t, room.KMSAV4, room.KMSBV4)
 	r.Options = []vm.Option{vm.Memory(512), vm.Keeps()}
@@ -136,7 +137,7 @@ media:
 mounts:
   - {what: luks/quick, where: /srv/quick, type: ext4}
 services:
-` + room.HandsService + "image:\n  packages: []\n"
+` + room.HandsService + "image:\n  modules: [ramoops]\n  packages: []\n"
 	r.AddHands()
 	found := secrets{}
 	volumeKey := func(name string) []byte {
@@ -169,8 +170,12 @@ services:
 		vm.NewDisk(t, "typed", 20*vm.MiB, vm.LUKS{Keys: [][]byte{[]byte(phrase)}}),
 	}
 	plugged := vm.NewDisk(t, "late", 20*vm.MiB, vm.LUKS{Keys: [][]byte{late}, KDF: "argon2id"})
+	swap := vm.NewDisk(t, "swap", 128*vm.MiB, vm.Swap{Label: "swap"})
+	disks = append(disks, swap)
+	const kept, keptSize = 256 << 20, 1 << 20
 	r.StartPeer()
-	m := r.NewStore(disks...).Start()
+	m := r.NewStore(disks...).Append(fmt.Sprintf("memmap=%#x$%#x ramoops.mem_address=%#x ramoops.mem_size=%#x", keptSize, kept, kept, keptSize),
+		"ramoops.record_size=0x40000", "ramoops.max_reason=3", "pstore.compress=none").Start() // 3: KMSG_DUMP_SHUTDOWN
 	m.Console().WaitFor("Passphrase for typed: ", vm.Guard)
 	m.Type(phrase + "\r")
 	m.WaitEvent("typed is open", room.Unit("luks/typed", "done"), vm.Guard)
@@ -216,6 +221,18 @@ services:
 			t.Errorf("%s: the search in %d processes (%d bytes) does not find what is certainly there", moment, a.Processes, a.Read)
 		}
 	}
+	if r := room.Hand(t, m, "run", "/sbin/modprobe", "ramoops"); r.Field("status") != "0" {
+		t.Fatalf("modprobe ramoops: %s", r.Line)
+	}
+	pressed := secrets{"canary": {"raw": []byte("this was written out " + rand.Text())}}
+	pressOut := func() {
+		t.Helper()
+		room.Hand(t, m, "press-out", "swap", string(pressed["canary"]["raw"]))
+		if n := pressed.inFile(t, swap.Path)["canary (raw)"]; n < 1000 {
+			t.Fatalf("the kernel has not written out what it certainly may: %d of its lines", n)
+		}
+	}
+	pressOut() // a key waits in its memfd
 	memory("ready")
 	users("ready")
 
@@ -224,6 +241,7 @@ services:
 	room.Hand(t, m, "crash-child", "luks-derive", "")
 	m.WaitEventAfter(deriving, "late is open after all", room.Unit("luks/late", "done"), vm.Guard)
 	room.Hand(t, m, "await-keys-gone", "", "") // its volume is open: everybody lets go of it
+	pressOut()
 	memory("crashed")
 	users("crashed")
 
@@ -244,7 +262,13 @@ services:
 	m.Tell(map[string]string{"do": "run", "from": "/usr/bin/initd", "to": "shutdown poweroff"}) // nobody is left to answer
 	m.PoweredOff(vm.Guard)
 	memory("down")
-	texts := map[string][]byte{"report": []byte(report), "bundle": bundle, "console": []byte(m.Console().Text())}
+	pstore := filepath.Join(t.TempDir(), "pstore")
+	m.QMP("pmemsave", map[string]any{"val": kept, "size": keptSize, "filename": pstore})
+	keeps, err := os.ReadFile(pstore)
+	if err != nil || !bytes.Contains(keeps, []byte("Run /init as init process")) {
+		t.Errorf("what pstore keeps is not the kernel's log of this run: %v", err)
+	}
+	texts := map[string][]byte{"pstore": keeps, "report": []byte(report), "bundle": bundle, "console": []byte(m.Console().Text())}
 	var events bytes.Buffer
 	for _, e := range m.Events() {
 		events.Write(e.Line)

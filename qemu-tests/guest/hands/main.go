@@ -152,7 +152,10 @@ func do(c command, w *writer) (map[string]any, error) {
 		return map[string]any{"base64": b}, err
 	case "await-keys-gone": // no process holds a key's memfd any more; closing one has no event
 		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-			var held []string
+			held, err := dying()
+			if err != nil {
+				return nil, err
+			}
 			links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 			for _, l := range links {
 				if to, err := os.Readlink(l); err == nil && strings.HasPrefix(to, "/memfd:initd-key") {
@@ -163,9 +166,11 @@ func do(c command, w *writer) (map[string]any, error) {
 				return nil, nil
 			}
 			if time.Now().After(end) {
-				return nil, fmt.Errorf("keys are held still: %q", held)
+				return nil, fmt.Errorf("keys are held still, or may be: %q", held)
 			}
 		}
+	case "press-out": // From is a swap device, To a text of which there will be some megabytes
+		return nil, pressOut(c.From, c.To)
 	case "crash-child": // From is the child's name
 		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) { // a new process has no event
 			pid, err := running("initd", "child", c.From)
