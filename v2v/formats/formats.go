@@ -12,6 +12,7 @@ import (
 	"initd/v2v/image"
 	"initd/v2v/qcow2"
 	"initd/v2v/raw"
+	"initd/v2v/vdi"
 	"initd/v2v/vmdk"
 )
 
@@ -21,6 +22,7 @@ func All() []image.Format {
 		qcow2.Format(),
 		raw.Format(),
 		vmdk.Format(),
+		vdi.Format(),
 	}
 }
 
