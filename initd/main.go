@@ -75,7 +75,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		checkCommand(), planCommand(), schemaCommand(), fmtCommand(),
 		bootCommand(), statusCommand(), whyCommand(), analyzeCommand(), retryCommand(), skipCommand(), bundleCommand(), shutdownCommand(),
-		keysCommand(), luksCommand(), iscsiCommand(),
+		keysCommand(), luksCommand(), nvmeCommand(), iscsiCommand(),
 		childCommand(), docsCommand(), versionCommand(),
 	)
 	return root

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"initd/hw/nvmeof"
+)
+
+func nvmeDiscoverCommand() *cobra.Command {
+	var s nvmeSide
+	referrals := true
+	c := &cobra.Command{
+		Use:   "discover PORTAL...",
+		Short: "Show what discovery controllers list for this machine",
+		Long: `Asks the discovery controller at each PORTAL (port 8009 unless it says another; any port of a target will do)
+what this machine may connect to there, and follows its referrals. Nothing stays connected.
+Exit status 0: all portals answered; 1: one did not; 2: a wrong call or a bad file.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{errors.New("usage: initd nvme " + c.Use)}
+			}
+			portals, err := s.targets(nvmeof.DiscoveryNQN, nvmeof.DiscoveryPort, args)
+			if err != nil {
+				return err
+			}
+			found, err := s.discover(c.Context(), portals, referrals, c.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return s.showFound(found, c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	s.flags(c)
+	c.Flags().Lookup("dhchap-secret-file").Hidden = true // discovery controllers of today ask for none
+	c.Flags().BoolVar(&referrals, "referrals", true, "ask the portals that others refer to, too")
+	return c
+}
+
+// discover asks portals; what one of them answers, or that it does not, stands in its Found.
+func (s *nvmeSide) discover(ctx context.Context, portals []nvmeof.Target, referrals bool, stderr io.Writer) ([]nvmeof.Found, error) {
+	host, err := s.host(stderr)
+	if err != nil {
+		return nil, err
+	}
+	if err := needRoot("a question to a discovery controller"); err != nil {
+		return nil, err
+	}
+	if err := loadNVMe(ctx); err != nil {
+		return nil, err
+	}
+	d := nvmeof.Discoverer{Request: nvmeof.Request{Host: host}, Referrals: referrals, Look: s.look}
+	return d.Run(ctx, portals), nil
+}
+
+func (s *nvmeSide) look(ctx context.Context, t nvmeof.Target, o nvmeof.Options) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return nvmeof.Probe(ctx, t, o)
+}
+
+// nvmeFoundJSON is what one portal said.
+type nvmeFoundJSON struct {
+	nvmeof.Found
+	Error *errorJSON `json:"error,omitempty"`
+}
+
+func (s *nvmeSide) showFound(found []nvmeof.Found, stdout, stderr io.Writer) error {
+	failed := false
+	out := []nvmeFoundJSON{}
+	for _, f := range found {
+		j := nvmeFoundJSON{Found: f}
+		if f.Err != nil {
+			failed = true
+			j.Error = asErrorJSON(f.Err)
+			if !s.asJSON {
+				_ = tell(stderr, f.Err)
+			}
+		}
+		out = append(out, j)
+	}
+	if s.asJSON {
+		if err := writeJSON(stdout, map[string]any{"portals": out}); err != nil {
+			return err
+		}
+	} else if err := printFound(stdout, found); err != nil {
+		return err
+	}
+	if failed {
+		return exitCode(1)
+	}
+	return nil
+}
+
+func printFound(out io.Writer, found []nvmeof.Found) error {
+	w := &strings.Builder{}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range found {
+		if f.Err != nil {
+			continue
+		}
+		fmt.Fprintf(t, "%s", f.Portal)
+		if f.Via.IsValid() {
+			fmt.Fprintf(t, " (by %s)", f.Via)
+		}
+		fmt.Fprintln(t)
+		for _, e := range f.Log.Entries {
+			note := ""
+			switch {
+			case e.Kind == nvmeof.KindReferral:
+				note = "referral"
+			case e.Kind == nvmeof.KindSelf:
+				note = "this discovery controller"
+			case e.Kind != nvmeof.KindNVM:
+				note = e.Kind
+			}
+			if e.TLS != "" {
+				note += " TLS"
+			}
+			fmt.Fprintf(t, "  %s\t%s://%s\t%s\n", e.NQN, e.Transport, hostPortText(e.Address, e.Service), note)
+		}
+		if len(f.Log.Entries) == 0 {
+			fmt.Fprintln(t, "  nothing for this host")
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	return writeTrimmed(out, w.String())
+}
