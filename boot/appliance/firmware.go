@@ -38,11 +38,11 @@ type FirmwareLink struct {
 
 // FirmwareNVMe is an NVMe subsystem, or discovery controllers if it has no NQN.
 type FirmwareNVMe struct {
-	Index   int                `json:"index"`
-	NQN     string             `json:"nqn,omitempty"`
-	Paths   []FirmwareNVMePath `json:"paths"`
-	HostNQN string             `json:"hostNQN,omitempty"`
-	HostID  string             `json:"hostID,omitempty"`
+	Index   int            `json:"index"`
+	NQN     string         `json:"nqn,omitempty"`
+	Paths   []FirmwarePath `json:"paths"`
+	HostNQN string         `json:"hostNQN,omitempty"`
+	HostID  string         `json:"hostID,omitempty"`
 	// Authenticates: the subsystem refuses hosts without DH-HMAC-CHAP, and the
 	// table holds no secret.
 	Authenticates bool `json:"authenticates,omitempty"`
@@ -50,22 +50,22 @@ type FirmwareNVMe struct {
 	DataDigest    bool `json:"dataDigest,omitempty"`
 }
 
-// FirmwareNVMePath is one way to it.
-type FirmwareNVMePath struct {
+// FirmwarePath is one way to a target.
+type FirmwarePath struct {
 	Address netip.AddrPort `json:"address"`
 	From    netip.Addr     `json:"from,omitzero"` // this machine's address
 }
 
 // FirmwareISCSI is an iSCSI target with its portals.
 type FirmwareISCSI struct {
-	Index     int              `json:"index"` // of the first entry, whose secrets are the target's
-	Target    string           `json:"target"`
-	Portals   []netip.AddrPort `json:"portals"`
-	LUNs      []uint64         `json:"luns"`
-	Initiator string           `json:"initiator,omitempty"`
-	User      string           `json:"user,omitempty"` // CHAP
-	Mutual    bool             `json:"mutual,omitempty"`
-	Reverse   string           `json:"reverse,omitempty"` // user of the target
+	Index     int            `json:"index"` // of the first entry, whose secrets are the target's
+	Target    string         `json:"target"`
+	Portals   []FirmwarePath `json:"portals"`
+	LUNs      []uint64       `json:"luns"`
+	Initiator string         `json:"initiator,omitempty"`
+	User      string         `json:"user,omitempty"` // CHAP
+	Mutual    bool           `json:"mutual,omitempty"`
+	Reverse   string         `json:"reverse,omitempty"` // user of the target
 }
 
 // Values of the key firmware.
@@ -98,6 +98,9 @@ func (a *Appliance) WithFirmware(list []Firmware) (*Appliance, []string) {
 		m.network(f)
 		for _, n := range f.NVMe {
 			m.nvme(f.From, n)
+		}
+		for _, i := range f.ISCSI {
+			m.iscsi(f.From, i)
 		}
 	}
 	return &whole, m.notes
@@ -257,55 +260,4 @@ func (m *firmwareMerge) routes(n *Network, from, link string, l FirmwareLink) {
 			add(netip.PrefixFrom(a, a.BitLen()).String())
 		}
 	}
-}
-
-// nvme adds a subsystem, unless the file has it.
-func (m *firmwareMerge) nvme(from string, f FirmwareNVMe) {
-	var fabrics Fabrics
-	if m.a.Fabrics != nil {
-		fabrics = *m.a.Fabrics
-	}
-	fabrics.NVMe = slices.Clip(fabrics.NVMe)
-	if m.file.Fabrics != nil {
-		for _, own := range m.file.Fabrics.NVMe {
-			if f.NQN != "" && own.Subsystem == f.NQN {
-				m.note("%s: subsystem %s is left to this file's nvme/%s", from, f.NQN, own.Name)
-				return
-			}
-		}
-	}
-	if f.Authenticates {
-		m.note("%s: subsystem %s asks for DH-HMAC-CHAP, and the table holds no secret: write it into the file, with dhchap", from, f.NQN)
-	}
-	var paths []NVMePath
-	for _, p := range f.Paths {
-		path := NVMePath{Address: "tcp://" + p.Address.String()}
-		if p.From.IsValid() {
-			path.HostAddress = p.From.String()
-		}
-		paths = append(paths, path)
-	}
-	for i := range fabrics.NVMe {
-		if o := &fabrics.NVMe[i]; f.NQN != "" && o.Subsystem == f.NQN { // another table's
-			for _, p := range paths {
-				if !slices.ContainsFunc(o.Paths, func(q NVMePath) bool { return q == p }) {
-					o.Paths = append(slices.Clip(o.Paths), p)
-				}
-			}
-			m.a.Fabrics = &fabrics
-			return
-		}
-	}
-	name := fmt.Sprintf("%s-%d", strings.ToLower(from), f.Index)
-	for slices.ContainsFunc(fabrics.NVMe, func(o NVMe) bool { return o.Name == name }) {
-		name += "-fw"
-	}
-	one := NVMe{Name: name, Subsystem: f.NQN, HostNQN: f.HostNQN, HostID: f.HostID}
-	one.Options.HeaderDigest, one.Options.DataDigest = f.HeaderDigest, f.DataDigest
-	if one.Paths = paths; f.NQN == "" {
-		one.Paths, one.Discovery = nil, paths
-	}
-	m.origin(fmt.Sprintf("fabrics.nvme[%d]", len(fabrics.NVMe)), from)
-	fabrics.NVMe = append(fabrics.NVMe, one)
-	m.a.Fabrics = &fabrics
 }

@@ -17,8 +17,8 @@ func AnyFirmware() []appliance.Firmware {
 	portal := netip.MustParseAddr("192.0.2.1")
 	return []appliance.Firmware{{
 		From: "any", Links: []appliance.FirmwareLink{{MAC: "02:00:00:00:00:01", VLAN: 1, DHCP: true}},
-		NVMe:  []appliance.FirmwareNVMe{{NQN: "nqn.2014-08.org.nvmexpress:any", Paths: []appliance.FirmwareNVMePath{{Address: netip.AddrPortFrom(portal, appliance.NVMePort)}}}},
-		ISCSI: []appliance.FirmwareISCSI{{Target: "iqn.2014-08.org.example:any", Portals: []netip.AddrPort{netip.AddrPortFrom(portal, 3260)}, LUNs: []uint64{0}}},
+		NVMe:  []appliance.FirmwareNVMe{{NQN: "nqn.2014-08.org.nvmexpress:any", Paths: []appliance.FirmwarePath{{Address: netip.AddrPortFrom(portal, appliance.NVMePort)}}}},
+		ISCSI: []appliance.FirmwareISCSI{{Target: "iqn.2014-08.org.example:any", Portals: []appliance.FirmwarePath{{Address: netip.AddrPortFrom(portal, appliance.ISCSIPort)}}, LUNs: []uint64{0}}},
 	}}
 }
 
@@ -104,7 +104,7 @@ func firmwareNVMe(t firmware.Table) []appliance.FirmwareNVMe {
 		if len(list) == 0 {
 			list = append(list, firmwareHost(t, appliance.FirmwareNVMe{Index: d.Index}))
 		}
-		list[0].Paths = append(list[0].Paths, appliance.FirmwareNVMePath{Address: a, From: sourceOf(t, d.NIC, a.Addr())})
+		list[0].Paths = append(list[0].Paths, appliance.FirmwarePath{Address: a, From: sourceOf(t, d.NIC, a.Addr())})
 	}
 	return list
 }
@@ -128,19 +128,19 @@ func firmwareHost(t firmware.Table, f appliance.FirmwareNVMe) appliance.Firmware
 }
 
 // firmwarePaths: an address over each interface that the table names for it.
-func firmwarePaths(t firmware.Table, s firmware.Subsystem) []appliance.FirmwareNVMePath {
-	var list []appliance.FirmwareNVMePath
+func firmwarePaths(t firmware.Table, s firmware.Subsystem) []appliance.FirmwarePath {
+	var list []appliance.FirmwarePath
 	for _, n := range s.NICs {
 		if cannotReach(t, n, s.Address.Addr()) {
 			continue
 		}
-		p := appliance.FirmwareNVMePath{Address: s.Address, From: sourceOf(t, n, s.Address.Addr())}
+		p := appliance.FirmwarePath{Address: s.Address, From: sourceOf(t, n, s.Address.Addr())}
 		if !slices.Contains(list, p) {
 			list = append(list, p)
 		}
 	}
 	if len(list) == 0 {
-		list = append(list, appliance.FirmwareNVMePath{Address: s.Address})
+		list = append(list, appliance.FirmwarePath{Address: s.Address})
 	}
 	return list
 }
@@ -201,8 +201,9 @@ func firmwareISCSI(t firmware.Table) []appliance.FirmwareISCSI {
 		if c := x.CHAP; c != nil && f.User == "" {
 			f.Index, f.User, f.Mutual, f.Reverse = x.Index, c.User, c.Mutual, c.ReverseUser
 		}
-		if !slices.Contains(f.Portals, x.Portal) {
-			f.Portals = append(f.Portals, x.Portal)
+		p := appliance.FirmwarePath{Address: x.Portal, From: sourceOf(t, x.NIC, x.Portal.Addr())}
+		if !slices.ContainsFunc(f.Portals, func(o appliance.FirmwarePath) bool { return o.Address == p.Address }) {
+			f.Portals = append(f.Portals, p)
 		}
 		if !slices.Contains(f.LUNs, x.LUN) {
 			f.LUNs = append(f.LUNs, x.LUN)

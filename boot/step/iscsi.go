@@ -103,7 +103,7 @@ func expandISCSIPaths(x *plan.Expansion) {
 			u := plan.Unit{
 				ID:       id,
 				Stage:    plan.Fabrics,
-				Needs:    []plan.Need{{AnyOf: []plan.Resource{plan.EndpointResource(where)}}},
+				Needs:    []plan.Need{{AnyOf: []plan.Resource{wayTo(where, p.HostInterface)}}},
 				Provides: []plan.Resource{plan.Resource(id)},
 				Batch:    "iscsi",
 				Wants:    plan.Wants{Modules: append(iscsi.Modules(), "md5", "sha1", "sha256")},

@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 
+	"initd/boot/appliance"
 	"initd/boot/engine"
+	"initd/hw/firmware"
 	"initd/hw/kmip"
 	"initd/hw/secret"
+	"initd/hw/sysfs"
 )
 
 // maxKeyFile bounds a key file, in bytes.
@@ -113,7 +117,7 @@ func readKeyFiles(_ context.Context, in *ChildInput) (any, error) {
 	for i, name := range p.Names {
 		all.Go(func() {
 			m := ChildProgress{Index: i, Done: true}
-			f, err := sealKeyFile(p.Paths.resolve(name))
+			f, err := sealNamed(p.Paths, name)
 			if err != nil {
 				m.Error = AsChildError(err)
 			} else {
@@ -125,6 +129,45 @@ func readKeyFiles(_ context.Context, in *ChildInput) (any, error) {
 	}
 	all.Wait()
 	return nil, nil
+}
+
+// sealNamed reads a file, or a secret of the firmware.
+func sealNamed(paths Paths, name string) (*os.File, error) {
+	if of, ok := strings.CutPrefix(name, appliance.FirmwareSecret); ok {
+		return sealFirmwareSecret(of)
+	}
+	return sealKeyFile(paths.resolve(name))
+}
+
+// sealFirmwareSecret reads iBFT/INDEX, or iBFT/INDEX/reverse.
+func sealFirmwareSecret(name string) (*os.File, error) {
+	words := strings.Split(name, "/")
+	index, err := -1, errors.New("it names no target")
+	if len(words) > 1 {
+		index, err = strconv.Atoi(words[1])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read secret of %s: %w", name, err)
+	}
+	sys, err := sysfs.Open("/")
+	if err != nil {
+		return nil, fmt.Errorf("read secret of %s: %w", name, err)
+	}
+	defer sys.Close()
+	own, reverse, err := firmware.CHAPSecrets(sys, index)
+	if err != nil {
+		return nil, err
+	}
+	defer own.Destroy()
+	defer reverse.Destroy()
+	b := own
+	if len(words) > 2 {
+		b = reverse
+	}
+	if b.Len() == 0 {
+		return nil, fmt.Errorf("read secret of %s: the firmware's table has none", name)
+	}
+	return secret.Seal("initd-key", b.Bytes())
 }
 
 // sealKeyFile reads a key into a sealed memfd.

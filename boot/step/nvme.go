@@ -63,11 +63,11 @@ func expandNVMe(x *plan.Expansion) {
 		least := 1
 		var way []plan.Resource
 		for _, t := range s.Discovery {
-			way = append(way, plan.EndpointResource(t.Addr.String()))
+			way = append(way, wayTo(t.Addr.String(), t.HostIface))
 		}
 		for _, t := range s.Paths {
 			least = s.MinPaths
-			way = append(way, plan.EndpointResource(t.Addr.String()))
+			way = append(way, wayTo(t.Addr.String(), t.HostIface))
 		}
 		slices.Sort(way)
 		way = slices.Compact(way) // one portal by two interfaces

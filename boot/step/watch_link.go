@@ -15,6 +15,14 @@ import (
 	"initd/hw/link"
 )
 
+// wayTo is the way to a portal, over one interface where the file names it.
+func wayTo(hostPort, over string) plan.Resource {
+	if over == "" {
+		return plan.EndpointResource(hostPort)
+	}
+	return plan.EndpointOver(over, hostPort)
+}
+
 // LinkWatcher watches interfaces, addresses and routes, and answers whether
 // there is a way to an endpoint: readiness for one consumer, not for 'the
 // network'.

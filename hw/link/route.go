@@ -44,6 +44,13 @@ func (c RouteConfig) table() int {
 	return c.Table
 }
 
+func (r Route) kind() uint8 {
+	if r.Type == 0 && !r.Refused {
+		return unix.RTN_UNICAST
+	}
+	return r.Type
+}
+
 func (c RouteConfig) kind() uint8 {
 	if c.Type == 0 {
 		return unix.RTN_UNICAST
@@ -68,7 +75,7 @@ func CheckRoute(s *State, c RouteConfig) (Answer, string, error) {
 			continue
 		}
 		i, _ := s.byIndex(r.Index)
-		if r.Type == c.kind() && (r.Refused || r.Via == c.Via) && (c.Link == "" || i.Name == c.Link) && (!c.Source.IsValid() || r.Source == c.Source) {
+		if r.kind() == c.kind() && (r.Refused || r.Via == c.Via) && (c.Link == "" || i.Name == c.Link) && (!c.Source.IsValid() || r.Source == c.Source) {
 			return Same, "", nil
 		}
 		other = r.words(i)
