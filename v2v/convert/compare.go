@@ -51,11 +51,11 @@ func Compare(ctx context.Context, a, b image.Reader, opt CompareOptions) error {
 	}
 	step := max(chunkSize(nil, a.Info().Unit), chunkSize(nil, b.Info().Unit))
 	both := pair{padded{a, size}, padded{b, size}}
-	e := &engine{workers: runtime.GOMAXPROCS(0), chunkSize: step}
+	e := &engine{workers: runtime.GOMAXPROCS(0), chunkSize: step, bufs: &stack{size: step}}
 	e.inFlight = max(3, min(2*e.workers+2, int(buffers/step/2)))
 	e.workers = min(e.workers, e.inFlight)
 	e.produce = fromExtents(both, 0, step, nil)
-	e.work = func(_ context.Context, c *chunk) error { return both.same(c, step) }
+	e.work = func(_ context.Context, c *chunk) error { return both.same(c, e.bufs) }
 	e.collect = func(_ context.Context, c *chunk) error {
 		if opt.Progress != nil {
 			opt.Progress(Progress{Offset: c.end(), Size: size, Data: c.end()})
@@ -152,13 +152,13 @@ func dataOf(r image.Reader, from int64) iter.Seq2[image.Extent, error] {
 }
 
 // same compares a chunk of both. The buffer of encoded bytes is the second one's.
-func (p pair) same(c *chunk, size int64) error {
+func (p pair) same(c *chunk, bufs *stack) error {
 	if c.gap {
 		return nil
 	}
-	c.room(size)
-	if int64(cap(c.enc)) < size {
-		c.enc = aligned(size)
+	bufs.room(c)
+	if int64(cap(c.enc)) < bufs.size {
+		c.enc = aligned(bufs.size)
 	}
 	other := c.enc[:c.length]
 	if err := readFull(p.a, c.buf, c.off); err != nil {

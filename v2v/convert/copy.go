@@ -82,11 +82,16 @@ func Copy(ctx context.Context, r image.Reader, w image.Writer, opt CopyOptions) 
 	e.produce = fromExtents(r, opt.From, size, &limiter{rate: opt.Rate})
 	e.work = func(ctx context.Context, ch *chunk) error {
 		if !ch.gap {
-			if err := ch.read(r, size); err != nil {
+			e.bufs.room(ch)
+			if err := ch.read(r); err != nil {
 				return err
 			}
 		}
-		return c.work(ch)
+		err := c.work(ch)
+		if c.placer != nil || c.w == nil {
+			e.bufs.giveBack(ch)
+		}
+		return err
 	}
 	return c.finish(e.run(ctx))
 }
@@ -97,7 +102,7 @@ func CopyStream(ctx context.Context, s image.Streamer, w image.Writer, opt CopyO
 	opt.From, opt.Sum = 0, nil
 	c := newCopier(s.Size(), w, opt)
 	e := c.engine(size)
-	e.produce = fromStream(s, size, &limiter{rate: opt.Rate})
+	e.produce = fromStream(s, size, e.bufs, &limiter{rate: opt.Rate})
 	e.work = func(_ context.Context, ch *chunk) error { return c.work(ch) }
 	return c.finish(e.run(ctx))
 }
@@ -131,7 +136,7 @@ func newCopier(size int64, w image.Writer, opt CopyOptions) *copier {
 }
 
 func (c *copier) engine(size int64) *engine {
-	e := &engine{workers: c.opt.Workers, chunkSize: size, collect: c.collect}
+	e := &engine{workers: c.opt.Workers, chunkSize: size, collect: c.collect, bufs: &stack{size: size}}
 	if e.workers <= 0 {
 		e.workers = runtime.GOMAXPROCS(0)
 		if c.placer != nil {

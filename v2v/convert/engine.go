@@ -37,6 +37,7 @@ type engine struct {
 	workers   int
 	inFlight  int
 	chunkSize int64
+	bufs      *stack
 	produce   func(ctx context.Context, next func() (*chunk, error), emit func(*chunk) error) error
 	work      func(ctx context.Context, c *chunk) error
 	collect   func(ctx context.Context, c *chunk) error
@@ -46,6 +47,9 @@ type engine struct {
 func (e *engine) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if e.bufs == nil {
+		e.bufs = &stack{size: e.chunkSize}
+	}
 	free := make(chan *chunk, e.inFlight)
 	work := make(chan *chunk, e.inFlight)
 	order := make(chan *chunk, e.inFlight)
@@ -94,6 +98,7 @@ func (e *engine) run(ctx context.Context) error {
 				cancel(failed)
 			}
 		}
+		e.bufs.giveBack(c)
 		free <- c
 	}
 	wg.Wait()
@@ -103,10 +108,35 @@ func (e *engine) run(ctx context.Context) error {
 	return failed
 }
 
-// room gives a chunk's buffer the length that its range has.
-func (c *chunk) room(size int64) {
-	if int64(cap(c.buf)) < size {
-		c.buf = aligned(size)
+// stack lends buffers of one size. The one that was given back last is lent first: it is still in the processor's cache.
+type stack struct {
+	mu   sync.Mutex
+	size int64
+	free [][]byte
+}
+
+// room gives a chunk a buffer of its range's length, unless it has one.
+func (s *stack) room(c *chunk) {
+	if c.buf == nil {
+		s.mu.Lock()
+		if n := len(s.free); n > 0 {
+			c.buf, s.free = s.free[n-1], s.free[:n-1]
+		}
+		s.mu.Unlock()
+	}
+	if c.buf == nil {
+		c.buf = aligned(s.size)
 	}
 	c.buf = c.buf[:c.length]
+}
+
+// giveBack takes a chunk's buffer.
+func (s *stack) giveBack(c *chunk) {
+	if c.buf == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(s.free, c.buf[:s.size])
+	c.buf = nil
 }

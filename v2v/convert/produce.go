@@ -39,6 +39,7 @@ type producer struct {
 	chunkSize int64
 	at        int64 // the end of what was emitted
 	open      *chunk
+	bufs      *stack
 	limit     *limiter
 }
 
@@ -115,8 +116,7 @@ func (p *producer) close() error {
 }
 
 // read fills a chunk's buffer.
-func (c *chunk) read(r image.Reader, size int64) error {
-	c.room(size)
+func (c *chunk) read(r image.Reader) error {
 	if !c.sparse {
 		return readFull(r, c.buf, c.off)
 	}
@@ -144,9 +144,9 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 }
 
 // fromStream makes chunks out of a source that comes once.
-func fromStream(s image.Streamer, chunkSize int64, limit *limiter) func(context.Context, func() (*chunk, error), func(*chunk) error) error {
+func fromStream(s image.Streamer, chunkSize int64, bufs *stack, limit *limiter) func(context.Context, func() (*chunk, error), func(*chunk) error) error {
 	return func(ctx context.Context, next func() (*chunk, error), emit func(*chunk) error) error {
-		p := &producer{ctx: ctx, next: next, emit: emit, size: s.Size(), chunkSize: chunkSize, limit: limit}
+		p := &producer{ctx: ctx, next: next, emit: emit, size: s.Size(), chunkSize: chunkSize, bufs: bufs, limit: limit}
 		var last int64
 		for {
 			off, data, err := s.Next()
@@ -175,7 +175,7 @@ func (p *producer) bytes(off int64, data []byte) error {
 			if err := p.begin(start); err != nil {
 				return err
 			}
-			p.open.room(p.chunkSize)
+			p.bufs.room(p.open)
 			clear(p.open.buf)
 		}
 		n := copy(p.open.buf[off-start:], data)

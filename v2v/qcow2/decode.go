@@ -1,14 +1,13 @@
 package qcow2
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
 
-	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
+
+	"initd/v2v/inflate"
 )
 
 // maxZstdWindow bounds what a decoder keeps, in bytes. QEMU compresses a cluster in one go, so that its window is no larger than the largest cluster.
@@ -22,11 +21,7 @@ type decoders struct {
 	inputs sync.Pool // of *scratchBuf
 }
 
-type decoder struct {
-	src     bytes.Reader
-	inflate io.Reader
-	zstd    *zstd.Decoder
-}
+type decoder struct{ zstd *zstd.Decoder }
 
 type scratchBuf struct{ b []byte }
 
@@ -58,16 +53,16 @@ func (d *decoders) cluster(r *reader, out []byte, place, length, guest int64) er
 	if err := readFull(r.src, in.b, place); err != nil {
 		return fmt.Errorf("%s: read the compressed cluster at %d: %w", r.name, guest, err)
 	}
-	dec, _ := d.inUse.Get().(*decoder)
-	if dec == nil {
-		dec = &decoder{}
-	}
-	defer d.inUse.Put(dec)
 	var err error
 	if d.zstd {
+		dec, _ := d.inUse.Get().(*decoder)
+		if dec == nil {
+			dec = &decoder{}
+		}
 		err = dec.unzstd(out, in.b, int(r.clusterSize()))
+		d.inUse.Put(dec)
 	} else {
-		err = dec.unzlib(out, in.b)
+		err = unzlib(out, in.b)
 	}
 	if err != nil {
 		return r.corrupt("qcow2-compressed-data", "the compressed cluster at %d (in the file at %d) cannot be decoded: %v", guest, place, err)
@@ -76,20 +71,12 @@ func (d *decoders) cluster(r *reader, out []byte, place, length, guest int64) er
 }
 
 // unzlib decodes a raw deflate stream (RFC 1951); QEMU's has neither header nor checksum.
-func (d *decoder) unzlib(out, in []byte) error {
-	d.src.Reset(in)
-	if d.inflate == nil {
-		d.inflate = flate.NewReader(&d.src)
-	} else if err := d.inflate.(flate.Resetter).Reset(&d.src, nil); err != nil {
-		return err
+func unzlib(out, in []byte) error {
+	n, _, _, err := inflate.Decode(out, in)
+	if err == nil && n < len(out) {
+		return io.ErrUnexpectedEOF
 	}
-	if _, err := io.ReadFull(d.inflate, out); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return err
-	}
-	return nil
+	return err
 }
 
 // unzstd decodes frames until out is full. The frames' length is not recorded, and junk follows the last one, so each frame's end is

@@ -11,8 +11,8 @@ import (
 
 // encoders compress clusters from several goroutines at once.
 type encoders struct {
-	zlib  sync.Pool // of *deflater
-	zstd  *zstd.Encoder
+	zlib  sync.Pool  // of *deflater
+	zstd  *sync.Pool // of *zstd.Encoder; nil for zlib
 	level int
 }
 
@@ -43,21 +43,33 @@ func newEncoders(p params) (*encoders, error) {
 	if p.compress != "zstd" {
 		return e, nil
 	}
-	level := zstd.EncoderLevelFromZstd([]int{0, 1, 3, 5, 6, 7, 8, 9, 10, 11}[p.level])
-	var err error
-	// One window, one encoder a goroutine that asks; no checksum, as QEMU writes none.
-	e.zstd, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(16), zstd.WithEncoderCRC(false),
-		zstd.WithWindowSize(max(zstd.MinWindowSize, int(p.clusterSize()))), zstd.WithLowerEncoderMem(true), zstd.WithSingleSegment(false))
+	// One that works shows that all will.
+	z, err := e.newZstd(p.clusterSize())
 	if err != nil {
 		return nil, fmt.Errorf("prepare zstd: %w", err)
 	}
+	e.zstd = &sync.Pool{New: func() any {
+		z, _ := e.newZstd(p.clusterSize())
+		return z
+	}}
+	e.zstd.Put(z)
 	return e, nil
+}
+
+// newZstd makes an encoder for one goroutine at a time: what its tables hold stays in that core's cache. No checksum, as QEMU writes none.
+func (e *encoders) newZstd(cluster int64) (*zstd.Encoder, error) {
+	level := []zstd.EncoderLevel{0, zstd.SpeedFastest, zstd.SpeedDefault, zstd.SpeedDefault, zstd.SpeedDefault, zstd.SpeedBetterCompression,
+		zstd.SpeedBetterCompression, zstd.SpeedBetterCompression, zstd.SpeedBetterCompression, zstd.SpeedBestCompression}[e.level]
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false),
+		zstd.WithWindowSize(max(zstd.MinWindowSize, int(cluster))))
 }
 
 // encode appends the compressed form of data to dst, unless it is longer than limit.
 func (e *encoders) encode(dst, data []byte, limit int) ([]byte, bool, error) {
 	if e.zstd != nil {
-		out := e.zstd.EncodeAll(data, dst)
+		z := e.zstd.Get().(*zstd.Encoder)
+		out := z.EncodeAll(data, dst)
+		e.zstd.Put(z)
 		return out, len(out)-len(dst) <= limit, nil
 	}
 	d, _ := e.zlib.Get().(*deflater)

@@ -1,0 +1,530 @@
+// Package inflate decodes a deflate stream (RFC 1951) that is whole in memory into a buffer whose size is known, as a compressed cluster or
+// grain is. That is all it does, and why it is faster than a reader: there is no window to copy out of, and no state to keep.
+//
+// It never writes past the buffer, and reads nothing past the input.
+package inflate
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/bits"
+	"sync"
+)
+
+// ErrCorrupt is a stream that breaks RFC 1951, or ends too early.
+var ErrCorrupt = errors.New("the deflate stream is damaged")
+
+const (
+	maxBits = 15
+	// litRoot and distRoot are how many bits the first lookup takes.
+	litRoot  = 11
+	distRoot = 8
+	// Behind the entries of the first lookup there is room for a subtable for each symbol, which is more than any code needs.
+	litSize  = 1<<litRoot + 288<<(maxBits-litRoot)
+	distSize = 1<<distRoot + 32<<(maxBits-distRoot)
+)
+
+// An entry of a table: bits 0-4 are the code's length as far as this lookup goes; bit 31 a literal in bits 8-15; bit 30 a subtable at bits 8-23 whose
+// index has the bits of bits 24-27; bit 29 the end of the block; else a length or distance with base in bits 8-23 and extra bits in 24-28. 0 is no code.
+const (
+	entryLiteral = 1 << 31
+	entrySub     = 1 << 30
+	entryEnd     = 1 << 29
+)
+
+type tables struct {
+	lit   [litSize]uint32
+	dist  [distSize]uint32
+	lens  [320]uint8
+	clens [128]uint32
+}
+
+var pool = sync.Pool{New: func() any { return new(tables) }}
+
+// Decode fills dst from the stream in src. It gives how many bytes were written and how many of src the stream took. A stream that
+// holds more than dst is decoded as far as dst goes, and full is not an error: done says whether its end was reached.
+func Decode(dst, src []byte) (n, used int, done bool, err error) {
+	t := pool.Get().(*tables)
+	defer pool.Put(t)
+	d := decoder{t: t, dst: dst, src: src}
+	for {
+		final, err := d.block()
+		if err == errFull {
+			return d.n, d.used(), false, nil
+		}
+		if err != nil {
+			return d.n, d.used(), false, err
+		}
+		if final {
+			return d.n, d.used(), true, nil
+		}
+	}
+}
+
+var errFull = errors.New("full")
+
+type decoder struct {
+	t        *tables
+	dst, src []byte
+	n        int // written
+	pos      int // read
+	hold     uint64
+	have     uint // bits in hold
+}
+
+func (d *decoder) used() int { return d.pos - int(d.have/8) }
+
+// need makes sure of k bits, k <= 32.
+func (d *decoder) need(k uint) bool {
+	for d.have < k {
+		if d.pos >= len(d.src) {
+			return false
+		}
+		d.hold |= uint64(d.src[d.pos]) << d.have
+		d.pos++
+		d.have += 8
+	}
+	return true
+}
+
+func (d *decoder) take(k uint) uint32 {
+	v := uint32(d.hold & (1<<k - 1))
+	d.hold >>= k
+	d.have -= k
+	return v
+}
+
+func (d *decoder) block() (final bool, err error) {
+	if !d.need(3) {
+		return false, ErrCorrupt
+	}
+	final = d.take(1) == 1
+	switch d.take(2) {
+	case 0:
+		err = d.stored()
+	case 1:
+		d.fixed()
+		err = d.huffman()
+	case 2:
+		if err = d.dynamic(); err == nil {
+			err = d.huffman()
+		}
+	default:
+		err = ErrCorrupt
+	}
+	return final, err
+}
+
+func (d *decoder) stored() error {
+	d.take(d.have % 8)
+	if !d.need(32) {
+		return ErrCorrupt
+	}
+	length, check := d.take(16), d.take(16)
+	if length^check != 0xffff {
+		return ErrCorrupt
+	}
+	// What was read ahead is given back.
+	d.pos -= int(d.have / 8)
+	d.hold, d.have = 0, 0
+	if int(length) > len(d.src)-d.pos {
+		return ErrCorrupt
+	}
+	n := copy(d.dst[d.n:], d.src[d.pos:d.pos+int(length)])
+	d.n += n
+	d.pos += n
+	if n < int(length) {
+		return errFull
+	}
+	return nil
+}
+
+func (d *decoder) fixed() {
+	l := d.t.lens[:288]
+	for i := range l {
+		switch {
+		case i < 144:
+			l[i] = 8
+		case i < 256:
+			l[i] = 9
+		case i < 280:
+			l[i] = 7
+		default:
+			l[i] = 8
+		}
+	}
+	build(d.t.lit[:], l, litRoot, litSymbol)
+	l = d.t.lens[:32]
+	for i := range l {
+		l[i] = 5
+	}
+	build(d.t.dist[:], l, distRoot, distSymbol)
+}
+
+var order = [19]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
+
+func (d *decoder) dynamic() error {
+	if !d.need(14) {
+		return ErrCorrupt
+	}
+	nlit, ndist, nlen := int(d.take(5))+257, int(d.take(5))+1, int(d.take(4))+4
+	if nlit > 286 || ndist > 30 {
+		return ErrCorrupt
+	}
+	var code [19]uint8
+	for i := range nlen {
+		if !d.need(3) {
+			return ErrCorrupt
+		}
+		code[order[i]] = uint8(d.take(3))
+	}
+	if !build(d.t.clens[:], code[:], 7, plainSymbol) {
+		return ErrCorrupt
+	}
+	lens := &d.t.lens
+	for i := 0; i < nlit+ndist; {
+		// Near the end of the input there may be fewer bits than the longest code and its extra bits.
+		d.need(14)
+		e := d.t.clens[d.hold&127]
+		if k := uint(e & 31); e == 0 || k > d.have {
+			return ErrCorrupt
+		} else {
+			d.take(k)
+		}
+		sym := uint8(e >> 8)
+		if sym < 16 {
+			lens[i] = sym
+			i++
+			continue
+		}
+		var value uint8
+		var extra, base uint
+		switch sym {
+		case 16:
+			if i == 0 {
+				return ErrCorrupt
+			}
+			value, extra, base = lens[i-1], 2, 3
+		case 17:
+			extra, base = 3, 3
+		default:
+			extra, base = 7, 11
+		}
+		if d.have < extra {
+			return ErrCorrupt
+		}
+		times := int(base) + int(d.take(extra))
+		if i+times > nlit+ndist {
+			return ErrCorrupt
+		}
+		for range times {
+			lens[i] = value
+			i++
+		}
+	}
+	if lens[256] == 0 {
+		return ErrCorrupt
+	}
+	if !build(d.t.lit[:], lens[:nlit], litRoot, litSymbol) || !build(d.t.dist[:], lens[nlit:nlit+ndist], distRoot, distSymbol) {
+		return ErrCorrupt
+	}
+	return nil
+}
+
+// huffman decodes the symbols of a block. As long as there is room for the longest match and for a whole word of input the fast loop runs, which checks
+// neither; the slow one does the rest.
+func (d *decoder) huffman() error {
+	d.fast()
+	lit, dist := &d.t.lit, &d.t.dist
+	for {
+		e, ok := d.symbol(lit[:], litRoot)
+		if !ok {
+			return d.shortOr()
+		}
+		if e&entryLiteral != 0 {
+			if d.n >= len(d.dst) {
+				return errFull
+			}
+			d.dst[d.n] = byte(e >> 8)
+			d.n++
+			continue
+		}
+		if e&entryEnd != 0 {
+			return nil
+		}
+		length, ok := d.extra(e)
+		if !ok {
+			return ErrCorrupt
+		}
+		if e, ok = d.symbol(dist[:], distRoot); !ok {
+			return ErrCorrupt
+		}
+		far, ok := d.extra(e)
+		if !ok || far > d.n {
+			return ErrCorrupt
+		}
+		for range length {
+			if d.n >= len(d.dst) {
+				return errFull
+			}
+			d.dst[d.n] = d.dst[d.n-far]
+			d.n++
+		}
+	}
+}
+
+// shortOr tells a buffer that is full from a stream that ends too early: a caller that knows the size may give less than the whole stream.
+func (d *decoder) shortOr() error {
+	if d.n >= len(d.dst) {
+		return errFull
+	}
+	return ErrCorrupt
+}
+
+func (d *decoder) symbol(table []uint32, root uint) (uint32, bool) {
+	d.need(maxBits) // as far as there is input
+	e := table[d.hold&(1<<root-1)]
+	if e&entrySub != 0 {
+		k := uint(e & 31)
+		if k > d.have {
+			return 0, false
+		}
+		e = table[uint64(e>>8&0xffff)+d.hold>>k&(1<<(e>>24&15)-1)]
+		if e == 0 || uint(e&31) > d.have-k {
+			return 0, false
+		}
+		d.take(k)
+		d.take(uint(e & 31))
+		return e, true
+	}
+	if e == 0 || uint(e&31) > d.have {
+		return 0, false
+	}
+	d.take(uint(e & 31))
+	return e, true
+}
+
+func (d *decoder) extra(e uint32) (int, bool) {
+	k := uint(e >> 24 & 31)
+	if !d.need(k) {
+		return 0, false
+	}
+	return int(e>>8&0xffff) + int(d.take(k)), true
+}
+
+// slack is how much room the fast loop wants behind what it writes: the longest match, and what copying in words may write too much.
+const slack = 258 + 16
+
+// fast decodes until either buffer comes near its end, a block ends (which it leaves to the slow loop), or something is wrong (likewise).
+func (d *decoder) fast() {
+	lit, dist := &d.t.lit, &d.t.dist
+	dst, src := d.dst, d.src
+	n, pos, hold, have := d.n, d.pos, d.hold, d.have
+	for n+slack <= len(dst) && pos+16 <= len(src) {
+		// At least 56 bits: enough for three literals of 15 bits each, or a length and a distance with their extra bits (15+5+15+13 = 48).
+		hold |= binary.LittleEndian.Uint64(src[pos:]) << (have & 63)
+		pos += int(63-have) >> 3
+		have |= 56
+
+		e := lit[hold&(1<<litRoot-1)]
+		if e&entryLiteral != 0 {
+			hold >>= e & 31
+			have -= uint(e & 31)
+			dst[n] = byte(e >> 8)
+			n++
+			e = lit[hold&(1<<litRoot-1)]
+			if e&entryLiteral != 0 {
+				hold >>= e & 31
+				have -= uint(e & 31)
+				dst[n] = byte(e >> 8)
+				n++
+				e = lit[hold&(1<<litRoot-1)]
+				if e&entryLiteral != 0 {
+					hold >>= e & 31
+					have -= uint(e & 31)
+					dst[n] = byte(e >> 8)
+					n++
+					continue
+				}
+			}
+			// What is left may be too little for a match.
+			hold |= binary.LittleEndian.Uint64(src[pos:]) << (have & 63)
+			pos += int(63-have) >> 3
+			have |= 56
+		}
+		h, b := hold, have
+		if e&entrySub != 0 {
+			h >>= litRoot
+			b -= litRoot
+			e = lit[uint64(e>>8&0xffff)+h&(1<<(e>>24&15)-1)]
+			if e&entryLiteral != 0 {
+				hold = h >> (e & 31)
+				have = b - uint(e&31)
+				dst[n] = byte(e >> 8)
+				n++
+				continue
+			}
+		}
+		if e == 0 || e&entryEnd != 0 {
+			break
+		}
+		h >>= e & 31
+		k := e >> 24 & 31
+		length := int(e>>8&0xffff) + int(h&(1<<k-1))
+		h >>= k
+		b -= uint(e&31) + uint(k)
+
+		e = dist[h&(1<<distRoot-1)]
+		if e&entrySub != 0 {
+			h >>= distRoot
+			b -= distRoot
+			e = dist[uint64(e>>8&0xffff)+h&(1<<(e>>24&15)-1)]
+		}
+		if e == 0 {
+			break
+		}
+		h >>= e & 31
+		k = e >> 24 & 31
+		far := int(e>>8&0xffff) + int(h&(1<<k-1))
+		h >>= k
+		b -= uint(e&31) + uint(k)
+		if far > n {
+			break
+		}
+		hold, have = h, b
+		end := n + length
+		from := n - far
+		if far >= 8 {
+			// Words, up to seven bytes too far: they are written over, or there is room.
+			for {
+				binary.LittleEndian.PutUint64(dst[n:], binary.LittleEndian.Uint64(dst[from:]))
+				n += 8
+				from += 8
+				if n >= end {
+					break
+				}
+			}
+		} else if far == 1 {
+			word := uint64(dst[from]) * 0x0101010101010101
+			for ; n < end; n += 8 {
+				binary.LittleEndian.PutUint64(dst[n:], word)
+			}
+		} else {
+			for ; n < end; n++ {
+				dst[n] = dst[from]
+				from++
+			}
+		}
+		n = end
+	}
+	// have counts more bits than it holds only in whole bytes that can be given back.
+	d.n, d.pos, d.hold, d.have = n, pos, hold, have
+	if have < 64 {
+		d.hold &= 1<<have - 1
+	}
+}
+
+var (
+	lengthBase  = [29]uint16{3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258}
+	lengthExtra = [29]uint8{0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0}
+	distBase    = [30]uint16{1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577}
+)
+
+func litSymbol(sym int) uint32 {
+	switch {
+	case sym < 256:
+		return entryLiteral | uint32(sym)<<8
+	case sym == 256:
+		return entryEnd
+	case sym > 285:
+		return 0
+	}
+	return uint32(lengthBase[sym-257])<<8 | uint32(lengthExtra[sym-257])<<24
+}
+
+func distSymbol(sym int) uint32 {
+	if sym > 29 {
+		return 0
+	}
+	extra := uint32(0)
+	if sym >= 4 {
+		extra = uint32(sym)/2 - 1
+	}
+	return uint32(distBase[sym])<<8 | extra<<24
+}
+
+func plainSymbol(sym int) uint32 { return uint32(sym)<<8 | 1<<28 }
+
+// build makes a table for lengths of a canonical code. Codes that are over-subscribed are refused, incomplete ones unless they have one code at most, as zlib does.
+func build(table []uint32, lens []uint8, root uint, symbol func(int) uint32) bool {
+	var count [maxBits + 1]int
+	for _, l := range lens {
+		count[l]++
+	}
+	count[0] = 0
+	left, used := 1, 0
+	for l := 1; l <= maxBits; l++ {
+		left = left<<1 - count[l]
+		if left < 0 {
+			return false
+		}
+		used += count[l]
+	}
+	if left > 0 && (used > 1 || (used == 1 && count[1] != 1)) {
+		return false
+	}
+	clear(table[:1<<root])
+	var next [maxBits + 2]uint32
+	for l := 1; l <= maxBits; l++ {
+		next[l+1] = (next[l] + uint32(count[l])) << 1
+	}
+	// Codes of one length are ascending; those longer than root share subtables by their first root bits.
+	free := uint32(1) << root
+	for sym, l8 := range lens {
+		l := uint(l8)
+		if l == 0 {
+			continue
+		}
+		code := next[l]
+		next[l]++
+		rev := bits.Reverse32(code) >> (32 - l)
+		value := symbol(sym)
+		if value != 0 {
+			value |= uint32(l)
+		}
+		if l <= root {
+			for i := rev; i < 1<<root; i += 1 << l {
+				table[i] = value
+			}
+			continue
+		}
+		prefix := rev & (1<<root - 1)
+		sub := table[prefix]
+		if sub == 0 {
+			size := longest(&count, root)
+			clear(table[free : free+1<<size])
+			sub = entrySub | uint32(size)<<24 | free<<8 | uint32(root)
+			table[prefix] = sub
+			free += 1 << size
+		}
+		if value != 0 {
+			value = value&^31 | uint32(l-root)
+		}
+		size := uint(sub >> 24 & 15)
+		at := sub >> 8 & 0xffff
+		for i := rev >> root; i < 1<<size; i += 1 << (l - root) {
+			table[at+i] = value
+		}
+	}
+	return true
+}
+
+// longest is how many bits the longest code has behind the first lookup. Subtables are all of that size, which wastes little.
+func longest(count *[maxBits + 1]int, root uint) uint {
+	for l := uint(maxBits); l > root; l-- {
+		if count[l] > 0 {
+			return l - root
+		}
+	}
+	return 0
+}
