@@ -14,6 +14,7 @@ import (
 	"initd/v2v/raw"
 	"initd/v2v/vdi"
 	"initd/v2v/vmdk"
+	"initd/v2v/vpc"
 )
 
 // All lists the formats, in the order in which detection asks them.
@@ -22,6 +23,7 @@ func All() []image.Format {
 		qcow2.Format(),
 		raw.Format(),
 		vmdk.Format(),
+		vpc.Format(),
 		vdi.Format(),
 	}
 }
