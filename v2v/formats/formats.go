@@ -13,6 +13,7 @@ import (
 	"initd/v2v/qcow2"
 	"initd/v2v/raw"
 	"initd/v2v/vdi"
+	"initd/v2v/vhdx"
 	"initd/v2v/vmdk"
 	"initd/v2v/vpc"
 )
@@ -23,6 +24,7 @@ func All() []image.Format {
 		qcow2.Format(),
 		raw.Format(),
 		vmdk.Format(),
+		vhdx.Format(),
 		vpc.Format(),
 		vdi.Format(),
 	}
