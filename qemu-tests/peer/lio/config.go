@@ -14,12 +14,20 @@ type Config struct {
 	Discovery *Auth `json:"discovery,omitempty"`
 	// Scripted are login servers that do what LIO cannot.
 	Scripted []Scripted `json:"scripted,omitempty"`
+	Late     []Late     `json:"late,omitempty"`
 }
 
 // Scripted is a server of iscsitest.
 type Scripted struct {
 	Listen string           `json:"listen"`
 	Script iscsitest.Script `json:"script"`
+}
+
+// Late is a listener that is deaf for a while after each connection, and passes everything on then.
+type Late struct {
+	Listen  string `json:"listen"`
+	To      string `json:"to"`
+	Seconds int    `json:"seconds"`
 }
 
 // Target is one.
@@ -39,8 +47,9 @@ type Target struct {
 // LUN is a disk of a target.
 type LUN struct {
 	Number int `json:"number"`
-	// MiB of memory; or Device, the node of a block device.
+	// MiB of memory, which begin with the content of the file Image, if one is named; or Device, the node of a block device.
 	MiB    int    `json:"mib,omitempty"`
+	Image  string `json:"image,omitempty"`
 	Device string `json:"device,omitempty"`
 	// Serial is the unit serial number that all targets of the same disk show (default: made of target and number).
 	Serial string `json:"serial,omitempty"`

@@ -50,6 +50,11 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 		}
 		context.AfterFunc(ctx, srv.Close)
 	}
+	for _, l := range cfg.Late {
+		if err := l.listen(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return m, nil
 }
 
@@ -117,7 +122,14 @@ func (m *Machine) disk(t Target, l LUN, i int) (string, error) {
 		if err := os.MkdirAll("/run", 0o755); err != nil {
 			return "", err
 		}
-		if err := os.WriteFile(file, nil, 0o600); err != nil {
+		var content []byte
+		if l.Image != "" {
+			var err error
+			if content, err = os.ReadFile(l.Image); err != nil {
+				return "", err
+			}
+		}
+		if err := os.WriteFile(file, content, 0o600); err != nil {
 			return "", err
 		}
 		if err := os.Truncate(file, int64(l.MiB)<<20); err != nil {
