@@ -30,8 +30,8 @@ func stepOf(e shutdown.Event) report.Event {
 	phase := map[string]string{
 		"services": "services", "process": "processes",
 		shutdown.OpUnmount: "mounts", shutdown.OpLazy: "mounts", shutdown.OpReadOnly: "mounts",
-		shutdown.OpNVMe: "sessions",
-		shutdown.OpDM:   "volumes", shutdown.OpLoop: "volumes", shutdown.OpSwap: "volumes",
+		shutdown.OpNVMe: "sessions", shutdown.OpISCSI: "sessions",
+		shutdown.OpDM: "volumes", shutdown.OpLoop: "volumes", shutdown.OpSwap: "volumes",
 	}[e.Op]
 	if phase == "" {
 		phase = "end"

@@ -36,6 +36,8 @@ func Do(ctx context.Context, j Job) error {
 		return swapoff(j.Path)
 	case OpNVMe:
 		return nvmeof.Disconnect("/", j.Path)
+	case OpISCSI:
+		return logOut(ctx, j.Path)
 	case OpSync:
 		unix.Sync()
 		return nil

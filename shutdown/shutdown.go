@@ -30,6 +30,7 @@ const (
 	OpMD       = "stop-array"
 	OpSwap     = "swapoff"
 	OpNVMe     = "disconnect-nvme"
+	OpISCSI    = "log-out-iscsi"
 	OpSync     = "sync"
 )
 

@@ -182,6 +182,8 @@ func job(n stack.Node) (Job, bool) {
 		return Job{Op: OpSwap, Path: n.Path}, true
 	case stack.NVMe:
 		return Job{Op: OpNVMe, Path: n.Path}, true
+	case stack.ISCSI:
+		return Job{Op: OpISCSI, Path: n.Path}, true
 	}
 	return Job{}, false
 }

@@ -186,9 +186,13 @@ func (s *Supervisor) recover(ctx context.Context, rec Record, why string, logout
 		case ctx.Err() != nil:
 			return
 		}
-		if text := err.Error(); text != last {
-			last = text
-			s.Tell(rec, News{State: TriedAgain, Reason: text, Err: err, Tries: tries, After: time.Since(since)})
+		reason := err.Error()
+		if knocked || unreachable(err) {
+			reason = "unreachable" // by turns it is silence, a refusal, no route: said once
+		}
+		if reason != last {
+			last = reason
+			s.Tell(rec, News{State: TriedAgain, Reason: err.Error(), Err: err, Tries: tries, After: time.Since(since)})
 		}
 		if knocked || unreachable(err) {
 			wait = refusedMin

@@ -64,7 +64,7 @@ func (s *iscsiRoom) startTargets(disks ...*vm.Disk) *vm.VM {
 	s.Peer.LIO = &s.targets
 	image := vm.NewImage(s.T).GoProgram("/init", "./qemu-tests/peer").Modules("virtio_net", "virtio_blk", "target_core_mod", "target_core_file", "target_core_iblock", "iscsi_target_mod").
 		JSON(config.Path, s.Peer).File("/ext4.img", s.ext4(), 0o600).Write("targets")
-	s.PeerVM = vm.New(s.T, vm.Name("targets"), vm.Memory(512), vm.CPUs(1)).Initramfs(image).Wire(s.Wire, room.PeerMAC).Wire(s.second, targetMACB).Disk(disks...).Start()
+	s.PeerVM = vm.New(s.T, vm.Name("targets"), vm.Memory(512), vm.CPUs(1), vm.Reboots()).Initramfs(image).Wire(s.Wire, room.PeerMAC).Wire(s.second, targetMACB).Disk(disks...).Start()
 	s.PeerVM.WaitEvent("the targets listen", vm.Is("ready"), vm.Guard)
 	return s.PeerVM
 }

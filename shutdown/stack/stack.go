@@ -29,6 +29,7 @@ const (
 	MD    Kind = "md"
 	Swap  Kind = "swap"
 	NVMe  Kind = "nvme" // a connection, not a device of the machine
+	ISCSI Kind = "iscsi"
 )
 
 // Node is one thing that can be taken down.
@@ -71,6 +72,7 @@ func Read(root string) (*Stack, error) {
 	}
 	r := &reader{fsys: fsys, root: root, mounts: mounts, devices: map[string]string{}, mapper: map[string]string{}}
 	r.nvmeControllers()
+	r.iscsiSessions()
 	r.blockDevices()
 	r.swaps()
 	r.mountNodes()
@@ -85,6 +87,7 @@ type reader struct {
 	devices map[string]string // MAJOR:MINOR -> kernel name of every block device
 	mapper  map[string]string // dm name -> kernel name
 	nvme    map[string]bool   // controllers that are connections
+	iscsi   []string          // sessions of ours
 	nodes   []Node
 }
 
@@ -161,6 +164,7 @@ func (r *reader) wholes(name string) []string {
 	}
 	for _, n := range list {
 		list = append(list, r.controllersOf(n)...)
+		list = append(list, r.sessionOf(n)...)
 	}
 	return list
 }
