@@ -295,8 +295,10 @@ func FuzzPDU(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(m.first().encode(digests{}), false, false)
-	f.Add(m.first().encode(digests{true, true}), true, true)
+	answer := m.first()
+	answer.header[0] = opLoginReply
+	f.Add(answer.encode(digests{}), false, false)
+	f.Add(answer.encode(digests{true, true}), true, true)
 	f.Fuzz(func(t *testing.T, b []byte, header, data bool) {
 		d := digests{header, data}
 		r := bytes.NewReader(b)

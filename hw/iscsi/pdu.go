@@ -95,6 +95,9 @@ func readPDU(r io.Reader, limit int, d digests) (*pdu, error) {
 	if _, err := io.ReadFull(r, p.header[:]); err != nil {
 		return nil, err
 	}
+	if !fromTarget(p.header[0]) {
+		return nil, protocol("this is no message of an iSCSI target: %q", p.header[:16])
+	}
 	head := p.header[:]
 	if extra := int(p.header[4]) * 4; extra > 0 {
 		rest := make([]byte, extra)
@@ -126,6 +129,16 @@ func readPDU(r io.Reader, limit int, d digests) (*pdu, error) {
 	}
 	p.data = data[:n]
 	return p, nil
+}
+
+// fromTarget tells whether a PDU with this first byte may come from a target (RFC 7143, 11.2.1.2): what is none must not be
+// waited for any longer, whatever length its bytes seem to have.
+func fromTarget(b byte) bool {
+	switch b & opMask {
+	case opNopIn, 0x21, 0x22, opLoginReply, opTextReply, 0x25, opLogoutReply, 0x31, opAsync, opReject:
+		return b&^opMask == 0
+	}
+	return false
 }
 
 func readDigest(r io.Reader, of []byte) error {
