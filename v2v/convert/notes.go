@@ -20,7 +20,7 @@ import (
 	"initd/v2v/image"
 )
 
-// saveEvery is how much of the disk lies between two notes, in bytes. Each costs a flush of the target.
+// saveEvery is the default of Request.SaveEvery.
 const saveEvery = 256 << 20
 
 // maxNotes bounds what is read back, in bytes.

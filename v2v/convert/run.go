@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 	"initd/v2v/image"
 )
 
-// Request is one conversion of a path to a path.
+// Request is one conversion of a path to a path. What can be written as JSON of it is the conversion; the rest is how this process does it.
 type Request struct {
 	// Source is a path, or "-" for Stdin; SourceFormat is its format, and "" lets it be found out.
 	Source, SourceFormat string
@@ -27,6 +28,8 @@ type Request struct {
 	Verify bool
 	// Resume notes how far the conversion is, and goes on where an earlier one with Resume ended.
 	Resume bool
+	// SaveEvery is how much of the disk lies between two notes of Resume, in bytes; 0 is 256 MiB. Each costs a flush of the target.
+	SaveEvery int64
 	// NoSpaceCheck begins although the target's file system may be too small.
 	NoSpaceCheck bool
 	// Rate limits reading, in bytes per second.
@@ -34,13 +37,13 @@ type Request struct {
 	// Workers is CopyOptions.Workers.
 	Workers int
 	// Report is told what happens, from one goroutine; nil tells nobody.
-	Report func(Event)
+	Report func(Event) `json:"-"`
 
-	Stdin  io.Reader
-	Stdout io.Writer
+	Stdin  io.Reader `json:"-"`
+	Stdout io.Writer `json:"-"`
 	// Open and OpenStream read an image: in this process (nil), or in one without rights.
-	Open       func(ctx context.Context, src *file.Source, format string, opt image.OpenOptions) (image.Reader, error)
-	OpenStream func(ctx context.Context, src io.Reader, name, format string, opt image.OpenOptions) (image.Streamer, error)
+	Open       func(ctx context.Context, src *file.Source, format string, opt image.OpenOptions) (image.Reader, error)      `json:"-"`
+	OpenStream func(ctx context.Context, src io.Reader, name, format string, opt image.OpenOptions) (image.Streamer, error) `json:"-"`
 }
 
 // Event is what Report is told.
@@ -314,7 +317,7 @@ func (j *job) copy(ctx context.Context) error {
 	opt.Progress = func(p Progress) { j.Report(Event{Phase: "copy", Progress: p, Total: j.total}) }
 	if j.resume != nil {
 		opt.From, opt.Sum = j.resume.Offset, j.resume.Sum
-		opt.Save, opt.Every = j.resume.save, saveEvery
+		opt.Save, opt.Every = j.resume.save, cmp.Or(j.SaveEvery, saveEvery)
 	}
 	var err error
 	if j.stream != nil {
