@@ -110,10 +110,15 @@ func (n *nvmeConnect) run(ctx context.Context, stdin io.Reader, stdout, stderr i
 		if err != nil {
 			return err
 		}
-		found, err := n.nvmeSide.discover(ctx, portals, true, stderr)
+		found, end, err := n.ask(ctx, portals, true, stderr)
 		if err != nil {
 			return err
 		}
+		defer func() {
+			if err := end(); err != nil {
+				fmt.Fprintf(stderr, "initd: note: %v\n", err)
+			}
+		}()
 		for _, f := range found {
 			if f.Err != nil {
 				bad = true

@@ -30,7 +30,10 @@ Exit status 0: all portals answered; 1: one did not; 2: a wrong call or a bad fi
 			if err != nil {
 				return err
 			}
-			found, err := s.discover(c.Context(), portals, referrals, c.ErrOrStderr())
+			found, end, err := s.ask(c.Context(), portals, referrals, c.ErrOrStderr())
+			if err == nil {
+				err = end()
+			}
 			if err != nil {
 				return err
 			}
@@ -43,20 +46,21 @@ Exit status 0: all portals answered; 1: one did not; 2: a wrong call or a bad fi
 	return c
 }
 
-// discover asks portals; what one of them answers, or that it does not, stands in its Found.
-func (s *nvmeSide) discover(ctx context.Context, portals []nvmeof.Target, referrals bool, stderr io.Writer) ([]nvmeof.Found, error) {
+// ask asks portals; what one of them answers, or that it does not, stands in its Found.
+// end returns when nothing of the question is left.
+func (s *nvmeSide) ask(ctx context.Context, portals []nvmeof.Target, referrals bool, stderr io.Writer) (found []nvmeof.Found, end func() error, err error) {
 	host, err := s.host(stderr)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := needRoot("a question to a discovery controller"); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := loadNVMe(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	d := nvmeof.Discoverer{Request: nvmeof.Request{Host: host}, Referrals: referrals, Look: s.look}
-	return d.Run(ctx, portals), nil
+	d := &nvmeof.Discoverer{Request: nvmeof.Request{Host: host}, Referrals: referrals, Look: s.look}
+	return d.Run(ctx, portals), d.Wait, nil
 }
 
 func (s *nvmeSide) look(ctx context.Context, t nvmeof.Target, o nvmeof.Options) error {

@@ -259,13 +259,14 @@ func (c nvmeLogCall) refer(ctx context.Context, to []nvmeof.Target) ([]nvmeof.Fo
 			return nil, err
 		}
 	}
-	d := nvmeof.Discoverer{Request: nvmeof.Request{Host: host}, Referrals: true,
+	d := &nvmeof.Discoverer{Request: nvmeof.Request{Host: host}, Referrals: true,
 		Look: func(ctx context.Context, t nvmeof.Target, o nvmeof.Options) error {
 			look, cancel := context.WithTimeout(ctx, c.Patience)
 			defer cancel()
 			return nvmeof.Probe(look, t, o)
 		}}
-	return d.Run(ctx, to), nil
+	found := d.Run(ctx, to)
+	return found, d.Wait()
 }
 
 func parseAddr(s string) netip.Addr {

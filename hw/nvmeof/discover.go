@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"initd/hw/sysfs"
 )
@@ -27,6 +28,10 @@ type Discoverer struct {
 	Look func(ctx context.Context, t Target, o Options) error
 	// Ask reads the log at one portal; nil: by the kernel.
 	Ask func(ctx context.Context, r Request) (Log, error)
+
+	ending sync.WaitGroup
+	mu     sync.Mutex
+	failed error // guarded by mu until ending is over
 }
 
 // Found is what one portal said.
@@ -38,47 +43,82 @@ type Found struct {
 	Err error          `json:"-"`
 }
 
-// Run asks the portals, and those that they refer to, each once. One that fails keeps no other back.
-func (d Discoverer) Run(ctx context.Context, portals []Target) []Found {
-	type question struct {
-		to    Target
-		via   netip.AddrPort
-		depth int
-	}
-	var todo []question
+// question is a portal to ask.
+type question struct {
+	to  Target
+	via netip.AddrPort
+}
+
+// Run asks the portals, and those that they refer to, each once. One that fails keeps no other back; those of one round
+// are looked at together. Connections that were made for it may end after it: see Wait.
+func (d *Discoverer) Run(ctx context.Context, portals []Target) []Found {
+	var round []question
 	for _, p := range portals {
-		todo = append(todo, question{to: p})
+		round = append(round, question{to: p})
 	}
 	asked := map[netip.AddrPort]bool{}
 	var list []Found
-	for len(todo) > 0 && len(list) < maxPortals {
-		q := todo[0]
-		todo = todo[1:]
-		if asked[q.to.Addr] {
-			continue
-		}
-		asked[q.to.Addr] = true
-		f := Found{Portal: q.to.Addr, Via: q.via, Log: Log{Entries: []LogEntry{}}}
-		if f.Log, f.Err = d.ask(ctx, q.to); f.Err == nil && d.Referrals && q.depth < maxReferralDepth {
-			for _, e := range f.Log.Entries {
-				if e.Kind != KindReferral {
-					continue
-				}
-				if to, err := e.Target(); err == nil {
-					to.HostAddr, to.HostIface = q.to.HostAddr, q.to.HostIface
-					if to.HostAddr.IsValid() && to.Check() != nil {
-						to.HostAddr = netip.Addr{} // of the other family
-					}
-					todo = append(todo, question{to: to, via: q.to.Addr, depth: q.depth + 1})
-				}
+	for depth := 0; len(round) > 0 && depth <= maxReferralDepth; depth++ {
+		round = slices.DeleteFunc(round, func(q question) bool {
+			was := asked[q.to.Addr]
+			asked[q.to.Addr] = true
+			return was
+		})
+		round = round[:min(len(round), maxPortals-len(list))]
+		answers := d.round(ctx, round)
+		list = append(list, answers...)
+		var next []question
+		for i, f := range answers {
+			if d.Referrals && f.Err == nil {
+				next = append(next, referrals(f, round[i].to)...)
 			}
 		}
-		list = append(list, f)
+		round = next
 	}
 	return list
 }
 
-func (d Discoverer) ask(ctx context.Context, t Target) (Log, error) {
+func (d *Discoverer) round(ctx context.Context, round []question) []Found {
+	answers := make([]Found, len(round))
+	var wg sync.WaitGroup
+	for i, q := range round {
+		wg.Go(func() {
+			f := Found{Portal: q.to.Addr, Via: q.via}
+			f.Log, f.Err = d.ask(ctx, q.to)
+			if f.Log.Entries == nil {
+				f.Log.Entries = []LogEntry{}
+			}
+			answers[i] = f
+		})
+	}
+	wg.Wait()
+	return answers
+}
+
+// referrals are the portals that an answer names, from where this one was asked.
+func referrals(f Found, from Target) []question {
+	var list []question
+	for _, e := range f.Log.Entries {
+		if e.Kind != KindReferral {
+			continue
+		}
+		if to, err := e.Target(); err == nil {
+			list = append(list, question{to: from.elsewhere(to), via: f.Portal})
+		}
+	}
+	return list
+}
+
+// elsewhere is to, reached from where t is; an address of the other family is left out.
+func (t Target) elsewhere(to Target) Target {
+	to.HostAddr, to.HostIface = t.HostAddr, t.HostIface
+	if to.HostAddr.IsValid() && to.Check() != nil {
+		to.HostAddr = netip.Addr{}
+	}
+	return to
+}
+
+func (d *Discoverer) ask(ctx context.Context, t Target) (Log, error) {
 	r := d.Request
 	r.Target = t
 	look, ask := d.Look, d.Ask
@@ -86,20 +126,16 @@ func (d Discoverer) ask(ctx context.Context, t Target) (Log, error) {
 		look = Probe
 	}
 	if ask == nil {
-		ask = askKernel
+		ask = d.askKernel
 	}
 	if err := look(ctx, t, r.Options); err != nil {
-		return Log{Entries: []LogEntry{}}, err
+		return Log{}, err
 	}
-	l, err := ask(ctx, r)
-	if l.Entries == nil {
-		l.Entries = []LogEntry{}
-	}
-	return l, err
+	return ask(ctx, r)
 }
 
 // askKernel takes a discovery controller that is there, or makes one for the question.
-func askKernel(_ context.Context, r Request) (Log, error) {
+func (d *Discoverer) askKernel(_ context.Context, r Request) (Log, error) {
 	f, err := sysfs.Open("/")
 	if err != nil {
 		return Log{}, err
@@ -113,7 +149,21 @@ func askKernel(_ context.Context, r Request) (Log, error) {
 		return Log{}, err
 	}
 	l, err := DiscoveryLog(name)
-	return l, errors.Join(err, Disconnect("/", name))
+	d.ending.Go(func() {
+		if err := Disconnect("/", name); err != nil {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.failed = errors.Join(d.failed, err)
+		}
+	})
+	return l, err
+}
+
+// Wait returns when the connections that were made for questions are gone: taking one away takes the kernel a while, in which
+// others may be made.
+func (d *Discoverer) Wait() error {
+	d.ending.Wait()
+	return d.failed
 }
 
 // Subsystems gathers the ways to each subsystem with disks that the portals listed, each way once, in a stable order. problems are
@@ -130,10 +180,7 @@ func Subsystems(found []Found, from Target) (list []Target, problems []string) {
 				problems = append(problems, err.Error())
 				continue
 			}
-			t.HostAddr, t.HostIface = from.HostAddr, from.HostIface
-			if t.HostAddr.IsValid() && t.Check() != nil {
-				t.HostAddr = netip.Addr{}
-			}
+			t = from.elsewhere(t)
 			if e.TLS != "" {
 				problems = append(problems, fmt.Sprintf("%s: the target asks for TLS there", t))
 			}

@@ -136,7 +136,7 @@ func TestReferralsAreFollowedOnce(t *testing.T) {
 		"192.0.2.1:8009": {Entries: []LogEntry{entry("nqn.x:a", "192.0.2.40:4420"), refer("2"), refer("1"), refer("9")}},
 		"192.0.2.2:8009": {Entries: []LogEntry{entry("nqn.x:b", "192.0.2.40:4420"), refer("1"), entry("nqn.x:a", "192.0.2.40:4420"), {Kind: KindNVM, Transport: "rdma", NQN: "nqn.x:c", Address: "192.0.2.40"}}},
 	}
-	d := Discoverer{Referrals: true, Look: func(_ context.Context, to Target, _ Options) error {
+	d := &Discoverer{Referrals: true, Look: func(_ context.Context, to Target, _ Options) error {
 		if _, ok := logs[to.Addr.String()]; !ok {
 			return &ConnectError{Target: to, Reason: Refused}
 		}

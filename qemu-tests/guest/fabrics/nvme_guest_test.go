@@ -256,7 +256,7 @@ func refusals(t *testing.T, tgt *nvmet.Target) {
 
 func discovery(t *testing.T, tgt *nvmet.Target) {
 	f := sys(t)
-	d := nvmeof.Discoverer{Request: nvmeof.Request{Host: us}, Referrals: true}
+	d := &nvmeof.Discoverer{Request: nvmeof.Request{Host: us}, Referrals: true}
 	asked := func() []string {
 		t.Helper()
 		found := d.Run(t.Context(), []nvmeof.Target{at(nvmeof.DiscoveryNQN, "127.0.0.1:4420")})
@@ -276,6 +276,9 @@ func discovery(t *testing.T, tgt *nvmet.Target) {
 	}
 	if got := asked(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	if err := d.Wait(); err != nil {
+		t.Error(err)
 	}
 	if list, err := nvmeof.Controllers(f); err != nil || len(list) != 0 {
 		t.Errorf("left behind: %+v, %v", list, err)
