@@ -44,6 +44,7 @@ type deployCall struct {
 	Initiator   string            `json:"initiator,omitempty"`
 	Wait        time.Duration     `json:"wait,omitempty"`
 	Rate        int64             `json:"rate,omitempty"`
+	MarkEvery   int64             `json:"markEvery,omitempty"`
 	Opening     image.OpenOptions `json:"opening,omitzero"`
 	Alone       bool              `json:"alone,omitempty"`
 	State       string            `json:"state,omitempty"`
@@ -57,7 +58,7 @@ const deployUse = "deploy [-f FMT] --by-path ip-IP:PORT-iscsi-IQN-lun-N | --devi
 func deployCommand() *cobra.Command {
 	var d deployCall
 	var o reading
-	var rate string
+	var sizes deploySizes
 	var quiet, asJSON bool
 	c := &cobra.Command{
 		Use:   deployUse,
@@ -76,20 +77,23 @@ lost target the same command goes on where it was, if disk and image are still t
 		Args: exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			d.Image = args[0]
-			if err := d.complete(&o, rate); err != nil {
+			if err := d.complete(&o, sizes); err != nil {
 				return err
 			}
 			return d.run(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), quiet, asJSON)
 		},
 	}
-	d.flags(c, &o, &rate)
+	d.flags(c, &o, &sizes)
 	f := c.Flags()
 	f.BoolVarP(&quiet, "quiet", "q", false, "print nothing but errors")
 	f.BoolVar(&asJSON, "json", false, "print progress and result as lines of JSON")
 	return c
 }
 
-func (d *deployCall) flags(c *cobra.Command, o *reading, rate *string) {
+// deploySizes are numbers as words.
+type deploySizes struct{ rate, markEvery string }
+
+func (d *deployCall) flags(c *cobra.Command, o *reading, s *deploySizes) {
 	o.flags(c)
 	f := c.Flags()
 	f.StringVar(&d.ByPath, "by-path", "", "the disk's `NAME` below /dev/disk/by-path")
@@ -107,17 +111,18 @@ func (d *deployCall) flags(c *cobra.Command, o *reading, rate *string) {
 	f.StringVar(&d.CHAPFile, "chap-file", "", "`FILE` with user=, secret= and, for the target's proof, mutual-secret=")
 	f.StringVar(&d.Initiator, "initiator", "", "initiator `NAME` (default: this machine's)")
 	f.DurationVar(&d.Wait, "wait", time.Minute, "how long the disk may take to come")
-	f.StringVarP(rate, "rate", "r", "", "read at most `SIZE` a second")
+	f.StringVar(&s.markEvery, "mark-every", "64M", "note how far the disk is after each `SIZE`, which costs a flush")
+	f.StringVarP(&s.rate, "rate", "r", "", "read at most `SIZE` a second")
 	f.StringVar(&d.State, "state", stateDir, "where records lie")
 }
 
 // complete turns words into what they mean, and finds wrong calls.
-func (d *deployCall) complete(o *reading, rate string) error {
+func (d *deployCall) complete(o *reading, s deploySizes) error {
 	if err := o.check(); err != nil {
 		return err
 	}
 	d.Format, d.Opening, d.Alone = o.format, o.opening, o.files.NoSiblings
-	if err := sizeFlags(map[string]*int64{"rate": &d.Rate}, map[string]string{"rate": rate}); err != nil {
+	if err := sizeFlags(map[string]*int64{"rate": &d.Rate, "mark-every": &d.MarkEvery}, map[string]string{"rate": s.rate, "mark-every": s.markEvery}); err != nil {
 		return err
 	}
 	if (d.ByPath == "") == (d.Device == "") {
@@ -143,7 +148,7 @@ func (d deployCall) do(ctx context.Context, report func(deploy.Event)) (deploy.O
 	defer sys.Close()
 	req := deploy.Request{Disk: deploy.Disk{Portal: d.Portal, IQN: d.IQN, ByPath: d.ByPath, Device: d.Device, WWID: d.WWID}, Image: d.Image, Format: d.Format,
 		Opening: d.Opening, Files: file.OpenOptions{NoSiblings: d.Alone}, Machine: d.Machine, Force: d.Force, Fresh: d.Fresh, NoVerify: d.NoVerify,
-		WipeRest: d.WipeRest, Wait: d.Wait, Rate: d.Rate, State: d.State, Report: report, Sys: sys, Open: openImage, Content: contentOf}
+		WipeRest: d.WipeRest, Wait: d.Wait, Rate: d.Rate, MarkEvery: d.MarkEvery, State: d.State, Report: report, Sys: sys, Open: openImage, Content: contentOf}
 	if req.State == "" {
 		req.State = stateDir
 	}

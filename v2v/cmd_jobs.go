@@ -141,14 +141,14 @@ func submitDeployCommand() *cobra.Command {
 	var s submission
 	var o reading
 	var d deployCall
-	var rate string
+	var sizes deploySizes
 	c := &cobra.Command{
 		Use:   deployUse,
 		Short: "Write an image onto a machine's disk, as v2v deploy does",
 		Args:  exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			d.Image = args[0]
-			if err := errors.Join(d.complete(&o, rate), absolute(&d.Image, &d.CHAPFile, &d.State)); err != nil {
+			if err := errors.Join(d.complete(&o, sizes), absolute(&d.Image, &d.CHAPFile, &d.State)); err != nil {
 				return err
 			}
 			store := filepath.Dir(d.Device)
@@ -161,7 +161,7 @@ func submitDeployCommand() *cobra.Command {
 		},
 	}
 	s.flags(c)
-	d.flags(c, &o, &rate)
+	d.flags(c, &o, &sizes)
 	return c
 }
 

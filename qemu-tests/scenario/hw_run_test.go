@@ -33,6 +33,9 @@ func runRows(t *testing.T, rows ...row) {
 	programs := vm.BuildTests(t, packages...)
 	for i, r := range rows {
 		image.Modules(r.Modules...).Carry(r.Carry...).Program(r.Programs...).Host(r.Host...)
+		for at, pkg := range r.Ours {
+			image.GoProgram(at, pkg)
+		}
 		if r.Disks != nil {
 			machine.Disk(r.Disks(t)...)
 		}

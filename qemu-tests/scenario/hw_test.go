@@ -23,6 +23,8 @@ type row struct {
 	Programs []string
 	// Host lists files and folders of Debian's that are copied to the same paths: rules, plugins.
 	Host []string
+	// Ours are programs of this module, by their place in the machine: "/bin/v2v" is "./v2v".
+	Ours map[string]string
 	// Memory of the machine in MiB; 1024 if zero.
 	Memory int
 	// Alone asks for a machine with nobody else's modules, disks and leftovers; it costs a boot.
@@ -52,6 +54,9 @@ var rows = []row{
 	{Package: "./qemu-tests/guest/fabrics", Modules: []string{"nvmet-tcp", "nvme-tcp"}},
 	{Package: "./hw/clock"},
 	{Package: "./qemu-tests/peer/lio", Alone: true, Modules: []string{"target_core_mod", "target_core_file", "iscsi_target_mod", "iscsi_tcp", "sd_mod", "crc32c"}},
+	{Package: "./qemu-tests/guest/deploy", Alone: true,
+		Modules: []string{"target_core_mod", "target_core_file", "iscsi_target_mod", "iscsi_tcp", "sd_mod", "crc32c"},
+		Ours:    map[string]string{"/bin/v2v": "./v2v"}},
 	{Package: "./hw/link", Modules: []string{"virtio_net"}, Cards: []string{"52:54:00:00:00:17"}, Programs: []string{"udevadm"}},
 	{Package: "./hw/watchdog", Modules: []string{"softdog"}},
 	{Package: "./shutdown", Alone: true, // it takes down all there is
