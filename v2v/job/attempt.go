@@ -37,7 +37,6 @@ func (a *attempt) deadline() task.Deadline {
 func (a *attempt) work(ctx context.Context) {
 	lasting := context.WithoutCancel(ctx) // what is known at the end is written also when the worker stops
 	token := a.job.Lease.Token
-	defer a.run.leave(lasting, a.job.Datastore, token, a.job.ID)
 	order := task.Order{Job: a.job.ID, Kind: a.job.Kind, Args: a.job.Args, Token: token, Again: len(a.job.History) > 1, Clean: a.job.Cancel}
 	t, err := task.Start(order, a.deadline())
 	if err != nil {

@@ -56,7 +56,7 @@ type holder struct {
 }
 
 // enter counts a job in on its datastore, or says errFull. The record of a datastore is changed from one revision to the next, so the
-// limit holds however many workers ask at once.
+// limit holds however many workers ask at once. Nobody counts out: whoever enters next drops those that are over, a dead worker's too.
 func (r *run) enter(ctx context.Context, store string, h holder) error {
 	return r.changeHolders(ctx, store, func(held []holder) ([]holder, error) {
 		held = slices.DeleteFunc(held, func(o holder) bool { return o.Job == h.Job || r.gone(o) })
@@ -73,16 +73,6 @@ func (r *run) enter(ctx context.Context, store string, h holder) error {
 		}
 		return append(held, h), nil
 	})
-}
-
-// leave counts a job out. If it cannot be said, others find out by themselves.
-func (r *run) leave(ctx context.Context, store string, token uint64, id string) {
-	err := r.changeHolders(ctx, store, func(held []holder) ([]holder, error) {
-		return slices.DeleteFunc(held, func(o holder) bool { return o == holder{Job: id, Token: token} }), nil
-	})
-	if err != nil && ctx.Err() == nil {
-		r.Log(fmt.Sprintf("job %s: leave %q: %v", id, store, err))
-	}
 }
 
 func (r *run) changeHolders(ctx context.Context, store string, edit func([]holder) ([]holder, error)) error {

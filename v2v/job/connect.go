@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -31,6 +32,9 @@ type Server struct {
 // Connect reaches a queue and makes its bucket if there is none. For the queue of this machine, this process becomes its server
 // until ctx is done, unless another one is.
 func Connect(ctx context.Context, s Server) (*Queue, error) {
+	if strings.Contains(s.URL, "@") {
+		return nil, errors.New("the queue's address holds a user or a token, which everybody sees with ps: give --user with --password-file, or --token-file")
+	}
 	opts, err := s.options()
 	if err != nil {
 		return nil, err
