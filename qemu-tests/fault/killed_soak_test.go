@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"initd/qemu-tests/guest/tracer/order"
 )
@@ -14,8 +15,9 @@ import (
 // Every call of the classes that an undisturbed boot makes, from the first
 // driver to the last unmount, is killed at, before it and after it: the
 // orchestrator with whoever makes the call, and, where that is a child, the child
-// alone. It takes hours: `make soak-kill` runs it; docs/soak.md says when it
-// was run and what it found.
+// alone. It takes hours: `make soak-kill` runs it, and with SOAK_DONE=LOG goes on
+// after a run that was broken off; docs/soak.md says when it was run and what it
+// found.
 //
 // Calls that are the same but for chance (see order.Point.Call) are one. A boot
 // takes several kills, of calls that are far apart, each at the first such call
@@ -30,7 +32,12 @@ func TestSoakKilledAtEachPoint(t *testing.T) {
 	if err != nil {
 		t.Fatalf("SOAK_POINTS: %v", err)
 	}
+	done, err := doneBefore(os.Getenv("SOAK_DONE"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := newScene(t)
+	s.waits = 20 * time.Minute
 	s.save()
 	calm, want := s.boot()
 	s.calm = want
@@ -41,7 +48,7 @@ func TestSoakKilledAtEachPoint(t *testing.T) {
 	y := &soak{scene: s, want: want, points: len(list), calls: len(calls), classes: map[order.Class]bool{}}
 	defer func() { t.Log(y.String()) }()
 	var first, second []order.Kill
-	for _, boot := range packed(calls) {
+	for _, boot := range packed(calls, done) {
 		first = append(first, y.boot(t, boot...)...)
 	}
 	half := (len(first) + 1) / 2
@@ -57,27 +64,30 @@ func TestSoakKilledAtEachPoint(t *testing.T) {
 	}
 }
 
-// packed are the kills of all calls, by boots: the orchestrator at two calls,
-// and a child alone at a third, each before and after, and all as far from each
-// other as can be.
-func packed(calls []order.Kill) [][]order.Kill {
-	ways := func(k order.Kill, v order.Victim) []order.Kill {
-		before, after := k, k
+// packed are the kills of all calls that are not done yet, by boots: the
+// orchestrator at two calls, and a child alone at a third, each before and
+// after, and all as far from each other as can be.
+func packed(calls []order.Kill, done map[string]bool) [][]order.Kill {
+	ways := func(at int, v order.Victim) []order.Kill {
+		before, after := calls[at], calls[at]
 		before.Victim, after.Victim, after.After = v, v, true
-		return []order.Kill{before, after}
+		return slices.DeleteFunc([]order.Kill{before, after}, func(k order.Kill) bool { return done[k.String()] })
 	}
-	var children []int // places of calls that a child makes
+	var all, children []int // places of calls
 	for i, k := range calls {
-		if !strings.HasPrefix(k.Same, "boot: ") {
+		if len(ways(i, order.All)) > 0 {
+			all = append(all, i)
+		}
+		if !strings.HasPrefix(k.Same, "boot: ") && len(ways(i, order.Caller)) > 0 {
 			children = append(children, i)
 		}
 	}
 	var boots [][]order.Kill
-	half := (len(calls) + 1) / 2
+	half := (len(all) + 1) / 2
 	for i := range half {
-		mine := []int{i}
-		if i+half < len(calls) {
-			mine = append(mine, i+half)
+		mine := []int{all[i]}
+		if i+half < len(all) {
+			mine = append(mine, all[i+half])
 		}
 		var boot []order.Kill
 		if len(children) > 0 {
@@ -90,17 +100,35 @@ func packed(calls []order.Kill) [][]order.Kill {
 			}
 			far := slices.MaxFunc(children, func(a, b int) int { return distance(a) - distance(b) })
 			children = slices.DeleteFunc(children, func(c int) bool { return c == far })
-			boot = ways(calls[far], order.Caller)
+			boot = ways(far, order.Caller)
 		}
 		for _, m := range mine {
-			boot = append(boot, ways(calls[m], order.All)...)
+			boot = append(boot, ways(m, order.All)...)
 		}
 		boots = append(boots, boot)
 	}
 	for _, c := range children {
-		boots = append(boots, ways(calls[c], order.Caller))
+		boots = append(boots, ways(c, order.Caller))
 	}
 	return boots
+}
+
+// doneBefore reads the kills that passed in a run that was broken off: its log.
+func doneBefore(file string) (map[string]bool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	done := map[string]bool{}
+	for line := range strings.Lines(string(b)) {
+		if _, kill, ok := strings.Cut(strings.TrimSpace(line), "passed: "); ok {
+			done[kill] = true
+		}
+	}
+	return done, nil
 }
 
 // soak is a run, and what it came to.
@@ -146,7 +174,9 @@ func (y *soak) boot(t *testing.T, kills ...order.Kill) []order.Kill {
 	for _, k := range came {
 		y.classes[k.Class] = true
 	}
-	t.Logf("boot %d: %d of %d kills came", y.boots, len(came), len(kills))
+	for _, k := range came {
+		t.Logf("passed: %s", k)
+	}
 	return slices.DeleteFunc(slices.Clone(kills), func(k order.Kill) bool { return slices.Contains(came, k) })
 }
 

@@ -1,6 +1,7 @@
 package fault
 
 import (
+	stdcmp "cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -49,8 +51,9 @@ type scene struct {
 	t     *testing.T
 	room  *room.Room
 	disks []*vm.Disk
-	calm  outcome // of an undisturbed boot
-	saved string  // a machine that is about to start its first orchestrator; "" boots one each time
+	calm  outcome       // of an undisturbed boot
+	saved string        // a machine that is about to start its first orchestrator; "" boots one each time
+	waits time.Duration // instead of vm.Guard, if not 0
 }
 
 func newScene(t *testing.T) *scene {
@@ -69,6 +72,9 @@ func newScene(t *testing.T) *scene {
 	s.room.StartPeer()
 	return s
 }
+
+// guard is the hang guard of this scene: a soak that runs for hours beside other work may be starved for minutes.
+func (s *scene) guard() time.Duration { return stdcmp.Or(s.waits, vm.Guard) }
 
 // of makes what follows part of a subtest.
 func (s *scene) of(t *testing.T) { s.t, s.room.T = t, t }
@@ -194,7 +200,7 @@ func (s *scene) save() {
 	s.t.Helper()
 	file := filepath.Join(s.t.TempDir(), "machine")
 	m := s.machine(order.Order{Ask: true}).Start()
-	m.WaitEvent("the tracer asks for its order", vm.Is(order.AskEvent), vm.Guard)
+	m.WaitEvent("the tracer asks for its order", vm.Is(order.AskEvent), s.guard())
 	m.Save(file)
 	s.saved = file
 }
@@ -211,7 +217,7 @@ func (s *scene) machine(o order.Order) *vm.VM {
 // and asks the machine what it is like.
 func (s *scene) up(m *vm.VM, gen int) outcome {
 	s.t.Helper()
-	m.WaitEvent("everything is up", upIn(gen), vm.Guard)
+	m.WaitEvent("everything is up", upIn(gen), s.guard())
 	o := outcome{State: room.StateOf(s.t, m, "hands"), Attempts: map[string]int{}}
 	report := breport.Fold(room.Told(s.t, m))
 	o.Tries, o.Units = s.tries(o.Ledger), units(report)
@@ -230,7 +236,7 @@ func (s *scene) up(m *vm.VM, gen int) outcome {
 // down waits for the machine's end.
 func (s *scene) down(m *vm.VM) {
 	s.t.Helper()
-	if end := m.Exited(vm.Guard); end.Reason != "guest-reset" {
+	if end := m.Exited(s.guard()); end.Reason != "guest-reset" {
 		s.t.Errorf("ctrl-alt-del ended in %s, want a reboot", end)
 	}
 	room.NothingLeft(s.t, m)
@@ -247,12 +253,12 @@ func (s *scene) down(m *vm.VM) {
 func (s *scene) dies(m *vm.VM, k order.Kill) int {
 	s.t.Helper()
 	name := k.String()
-	killed := m.WaitEvent(name, killedBy(k), vm.Guard)
+	killed := m.WaitEvent(name, killedBy(k), s.guard())
 	s.t.Logf("%s: %s", name, killed.Line)
 	if k.Victim == order.Caller && killed.Field("of") != "boot" {
 		return k.Generation
 	}
-	m.WaitEventAfter(killed, "another orchestrator after: "+name, generation(k.Generation+1), vm.Guard)
+	m.WaitEventAfter(killed, "another orchestrator after: "+name, generation(k.Generation+1), s.guard())
 	return k.Generation + 1
 }
 

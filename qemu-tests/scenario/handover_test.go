@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"initd/qemu-tests/peer/dhcp"
+	"initd/qemu-tests/peer/pki"
 	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
 )
@@ -32,6 +33,8 @@ media:
   luks:
     - {name: root, device: id/virtio-root, key: kmip}
     - {name: data, device: id/virtio-data, key: kmip}
+    - {name: later, device: id/virtio-later, key: kmip, wait: 3s}
+    - {name: asked, device: id/virtio-asked, key: prompt, wait: 3s}
 mounts:
   - {what: luks/root, where: /, type: ext4}
 image:
@@ -105,7 +108,9 @@ func handedOver(t *testing.T) map[string]string {
 // a device that udev says is ready). The report goes on; the orchestrator
 // lives on as generation 2 and renews the lease; killed, it is followed by its
 // systemd unit's. A watchdog that cannot be stopped does not bite. The memory
-// of the machine holds nothing of the client key.
+// of the machine holds nothing of the client key. The identity has gone with
+// the initramfs: a volume whose disk comes now is opened with one that is put on
+// the state disk, which came along, and another by hand.
 func TestTheMachineIsHandedOverToADebianOnLUKS(t *testing.T) {
 	s := room.New(t, room.KMSAV4, room.KMSBV4)
 	s.Appliance = rootOnLUKS
@@ -115,9 +120,12 @@ func TestTheMachineIsHandedOverToADebianOnLUKS(t *testing.T) {
 	}}
 	root := vm.NewDisk(t, "root", 320*vm.MiB, vm.LUKS{Keys: [][]byte{s.Key("root")}, Content: vm.Ext4{Label: "root", Dir: debianRoot(t, handedOver(t))}})
 	data := vm.NewDisk(t, "data", 64*vm.MiB, vm.LUKS{Keys: [][]byte{s.Key("data")}, Content: vm.Ext4{Label: "data"}})
+	later := vm.NewDisk(t, "later", 32*vm.MiB, vm.LUKS{Keys: [][]byte{s.Key("later")}})
+	asked := vm.NewDisk(t, "asked", 32*vm.MiB, vm.LUKS{Keys: [][]byte{[]byte("open sesame")}})
+	state := vm.NewDisk(t, "state", 16*vm.MiB, vm.Ext4{Label: "initd-state"})
 	peer := s.StartPeer()
 	m := vm.New(t, vm.Name("store"), vm.Memory(1024), vm.Watchdog()).
-		Initramfs(s.Image(), s.Overlay()).Disk(root, data).Wire(s.Wire, room.StoreMAC).
+		Initramfs(s.Image(), s.Overlay()).Disk(root, data, state).Wire(s.Wire, room.StoreMAC).
 		Append("initd.events=/dev/ttyS1", "init_on_free=1", "i6300esb.nowayout=1").Start()
 
 	m.WaitEvent("the link is up", room.Unit("net/room", "done"), vm.Guard)
@@ -153,8 +161,8 @@ func TestTheMachineIsHandedOverToADebianOnLUKS(t *testing.T) {
 			t.Errorf("initd status lacks %q:\n%s", want, status)
 		}
 	}
-	if n := s.Gets(""); n != 2 {
-		t.Errorf("the key servers gave %d keys out, want 2", n)
+	if n := s.Gets(""); n != 3 {
+		t.Errorf("the key servers gave %d keys out, want 3", n)
 	}
 
 	// Killed, it is followed by the one that waits beside it.
@@ -183,11 +191,39 @@ func TestTheMachineIsHandedOverToADebianOnLUKS(t *testing.T) {
 	if got := run("/usr/bin/grep", "-rhE ^ADMIN_STATE= /run/systemd/netif/links"); got != "ADMIN_STATE=unmanaged\nADMIN_STATE=unmanaged\n" {
 		t.Errorf("networkd's links:\n%s", got)
 	}
+	comesLater(t, s, m, later, asked)
 	for name, n := range copiesOfClientKey(t, s, m) {
 		if n > 0 {
 			t.Errorf("%d copies of the client's key (%s) are left in the machine's memory", n, name)
 		}
 	}
+}
+
+// comesLater plugs in the disks of two volumes after the hand-over: one whose
+// key a key server has, and one that people open.
+func comesLater(t *testing.T, s *room.Room, m *vm.VM, later, asked *vm.Disk) {
+	t.Helper()
+	const initd, identity = "/run/initd/bin/initd", "/run/initd/state/pki"
+	refused := m.WaitEvent("without an identity there is no key", func(e vm.Event) bool {
+		return (room.Unit("key/later", "degraded")(e) || room.Unit("key/later", "failed")(e)) && e.Field("gen") > "1"
+	}, vm.Guard)
+	client, err := s.CA.Client(pki.Options{}, "store")
+	if err != nil {
+		t.Fatal(err)
+	}
+	room.Hand(t, m, "mkdir", identity, "")
+	for name, text := range map[string][]byte{"ca.pem": s.CA.PEM, "store.pem": client.Cert, "store.key": client.Key} {
+		room.Hand(t, m, "write", string(text), identity+"/"+name)
+		room.Hand(t, m, "run", "/usr/bin/chmod", "600 "+identity+"/"+name)
+	}
+	m.AddDisk(later)
+	if r := room.Hand(t, m, "run", initd, "retry key/later"); r.Field("status") != "0" {
+		t.Errorf("initd retry key/later: %s", r.Line)
+	}
+	m.WaitEventAfter(refused, "the late volume is open", room.Unit("luks/later", "done"), vm.Guard)
+	m.AddDisk(asked)
+	room.Hand(t, m, "unlock", "asked", "open sesame")
+	m.WaitEventAfter(refused, "the volume that people open is open", room.Unit("luks/asked", "done"), vm.Guard)
 }
 
 // copiesOfClientKey counts in the machine's whole memory the private key that
