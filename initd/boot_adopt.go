@@ -12,6 +12,7 @@ import (
 	"initd/boot/engine"
 	"initd/boot/report"
 	"initd/boot/step"
+	"initd/hw/kmod"
 	"initd/hw/mount"
 	"initd/hw/watchdog"
 	"initd/initd/handover"
@@ -75,6 +76,29 @@ func (o *orchestrator) takeHanded() {
 	if err == nil && mount.At(list, o.state) != nil {
 		o.stateDir = o.state // it came along below /run
 	}
+}
+
+// modules loads kernel modules: from the initramfs, or from the root that has
+// taken over.
+func (o *orchestrator) modules() step.Modules {
+	if o.root.inside {
+		return rootModules{o.loader}
+	}
+	return o.loader
+}
+
+// rootModules are those of somebody else's root, which need not have a tree
+// for this kernel: what was loaded before is there still, and what is built in
+// too. The kernel says what it lacks.
+type rootModules struct{ *kmod.Loader }
+
+func (m rootModules) Load(ctx context.Context, names ...string) error {
+	err := m.Loader.Load(ctx, names...)
+	var unknown *kmod.UnknownError
+	if errors.As(err, &unknown) && unknown.NoTree {
+		return nil
+	}
+	return err
 }
 
 // noServices: they belong to another init.

@@ -299,7 +299,7 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 	o.blocks.Finders = step.Finders(o.chosen.plan, o.blocks.Sys)
 	deps := &step.Deps{
 		Children: o.children, Services: svc, Devices: o.blocks, Volumes: volumes{plan: o.chosen.plan, sys: o.blocks.Sys}, Keys: o.keys,
-		Modules: o.loader, Desk: o.desk, Life: life, Note: o.note, Lose: o.lose, Lost: o.lost,
+		Modules: o.modules(), Desk: o.desk, Life: life, Note: o.note, Lose: o.lose, Lost: o.lost,
 		ClockFloor: o.floor, OwnDNS: o.chosen.plan.Unit("dns") != nil,
 		Paths: o.paths(identity),
 	}

@@ -165,6 +165,11 @@ func (s *state) declared(e report.Event) {
 	}
 }
 
+// lookAround is the least that a unit waits for what it needs: an orchestrator
+// that goes on after another begins late in the boot, and has not seen the world
+// yet.
+const lookAround = 3 * time.Second
+
 // schedule sets when the unit's first round must be over. What joins after
 // the budget has a budget of its own.
 func (s *state) schedule(u *unit, now time.Duration) {
@@ -178,7 +183,11 @@ func (s *state) schedule(u *unit, now time.Duration) {
 	}
 	u.waitBy = u.roundBy
 	if w := time.Duration(u.u.Policy.Wait); w > 0 {
-		u.waitBy = min(u.roundBy, from+w)
+		u.waitBy = from + w
+		if u.waitBy <= now+lookAround && now >= from+lookAround {
+			u.waitBy = now + lookAround
+		}
+		u.waitBy = min(u.roundBy, u.waitBy)
 	}
 	s.remind(timer{at: u.roundBy, u: u})
 	if u.waitBy != u.roundBy {

@@ -486,4 +486,24 @@ func TestSuccessor(t *testing.T) {
 		h.after(81 * time.Second) // 100 + 81 > 180
 		h.wants(map[string]report.State{"c": report.Degraded, "ready": report.Done})
 	})
+	in(t, "looks around before it says that it waited long enough", func(t *testing.T) {
+		l := newLedger()
+		g := newRig(t, u("a", needs("block/a"), waits(20*time.Second)), u("b", needs("block/b"), waits(20*time.Second)))
+		g.cfg.Ledger = l
+		g.run()
+		g.after(10 * time.Second) // not settled yet
+		g.end()
+		time.Sleep(50 * time.Second) // of virtual time
+		h := newRig(t, u("a", needs("block/a"), waits(20*time.Second)), u("b", needs("block/b"), waits(20*time.Second)))
+		h.m.start = g.m.start
+		h.cfg.Ledger = l
+		h.run()
+		defer h.end()
+		h.wants(map[string]report.State{"a": report.Waiting, "b": report.Waiting})
+		h.after(lookAround / 2)
+		h.fact("block/a", true, 1, "")
+		h.wants(map[string]report.State{"a": report.Done, "b": report.Waiting})
+		h.after(lookAround)
+		h.wants(map[string]report.State{"b": report.Degraded})
+	})
 }

@@ -181,6 +181,11 @@ func (a *luksAction) run(ctx context.Context, unit string, params []openParams, 
 		}
 		var c *ChildError
 		if errors.As(err, &c) {
+			if c.Died() { // one error for all of the batch
+				own := *c
+				own.ObjectText, own.Message = params[n].Name, fmt.Sprintf("unlock %s (%s): %s", params[n].Name, params[n].Device, c.Message)
+				c, err = &own, &own
+			}
 			c.NextText = nextOf(c, params[n].Name)
 		}
 		if noMatch(err) {

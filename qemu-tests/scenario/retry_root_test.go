@@ -15,18 +15,20 @@ name: store
 shell: {password: "$6$bystanders$EC2AtkFLXbJuHmJmBwhyTOdf1gqg0zlL7ZotPUrmC4GO1lrEz2AvCS9v2XZ4NDZSSMeGlV6Jj7f0UcEVx4aLZ1"}
 mounts:
   - {what: label/root, where: /, type: ext4}
-  - {what: label/sbin, where: /sbin, type: ext4, wait: 3s}
+  - {what: label/sbin, where: /sbin, type: ext4, wait: 3s, on-failure: halt}
 image:
   modules: [i6300esb]
   packages: [dash]
 `
 
-// A root has no init, because the file system that has it is not there.
+// A root has no init, because the file system that has it is not there, and the
+// boot halts for that.
 //
 //   - Nobody comes: the failure screen stands for its time, then the watchdog
 //     resets the machine.
-//   - Somebody comes, and brings the disk: it is mounted, and the command that
-//     the screen says, typed into the shell of the menu, hands the machine over.
+//   - Somebody comes, opens the shell of the menu, and types what the console said:
+//     the root is looked at again. The disk is brought; its file system is
+//     mounted, the boot goes on, and the same command hands the machine over.
 func TestARootWithoutInitWaitsForSomebodyOrIsReset(t *testing.T) {
 	s := room.New(t, room.KMSAV4, room.KMSBV4)
 	s.Appliance = rootInTwo
@@ -50,8 +52,8 @@ func TestARootWithoutInitWaitsForSomebodyOrIsReset(t *testing.T) {
 		m := vm.New(t, vm.Name(name), vm.Watchdog()).Initramfs(image, overlay).Disk(root).Append("initd.events=/dev/ttyS1").Append(args...)
 		m.Start()
 		m.WaitEvent("the root has no init", room.Unit("root", "degraded"), vm.Guard)
-		m.Console().WaitFor(`^root degraded: .*/sbin/init: there is none`, vm.Guard)
 		m.Console().WaitFor(`next: initd retry root$`, vm.Guard)
+		m.Console().WaitFor(`^---- store is halted by mount/sbin -+$`, vm.Guard)
 		return m
 	}
 
@@ -61,12 +63,16 @@ func TestARootWithoutInitWaitsForSomebodyOrIsReset(t *testing.T) {
 	}
 
 	m = machine("somebody")
-	m.AddDisk(sbin)
-	mounted := m.WaitEvent("/sbin is mounted", room.Unit("mount/sbin", "done"), vm.Guard)
+	m.Console().WaitFor(`Choose: `, vm.Guard)
 	m.Type("!")
 	m.Console().WaitFor(`Password for a shell: `, vm.Guard)
 	m.Type("let me in\r")
 	m.Console().WaitFor(`initd# `, vm.Guard)
+	m.Type("initd retry root\r")
+	asked := m.WaitEvent("an operator's retry", vm.Is("command", "unit", "root", "command", "retry"), vm.Guard)
+	m.WaitEventAfter(asked, "it is looked at", vm.Is("attempt", "unit", "root"), vm.Guard)
+	m.AddDisk(sbin)
+	mounted := m.WaitEventAfter(asked, "/sbin is mounted", room.Unit("mount/sbin", "done"), vm.Guard)
 	m.Type("initd retry root\r")
 	m.WaitEventAfter(mounted, "the root's init has the machine", vm.Is("hands", "do", "start", "pid", "1"), vm.Guard)
 	m.WaitEventAfter(mounted, "the orchestrator lives on", vm.Is("generation", "gen", "2"), vm.Guard)
