@@ -196,7 +196,10 @@ func (n *nvmeConnect) all(ctx context.Context, host nvmeof.Host, list []nvmeof.T
 				}
 			}
 			r.Already, r.Controller = there, &c
-			if s, ok := nvmeof.Find(f, t.NQN); ok && n.policy != "" {
+			if n.policy == "" {
+				return
+			}
+			if s, ok := nvmeof.Find(f, t.NQN); ok {
 				r.failed = nvmeof.SetIOPolicy("/", s.Name, n.policy)
 			}
 		})

@@ -47,7 +47,7 @@ func (a *nvmeAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, err
 		return engine.Checked{}, err
 	}
 	defer f.Close()
-	list, err := nvmeof.Controllers(f)
+	list, err := nvmeof.Connections(f)
 	if err != nil {
 		return engine.Checked{}, err
 	}

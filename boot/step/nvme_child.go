@@ -145,7 +145,10 @@ func (j nvmeJob) connect(f *sysfs.FS, host nvmeof.Host, in *ChildInput) (string,
 	if err := nvmeof.SetOwner("/", name, nvmeof.Us); err != nil {
 		in.Tell(ChildProgress{Index: -1, Progress: &engine.Progress{Note: err.Error()}})
 	}
-	if s, ok := nvmeof.Find(f, j.Target.NQN); ok && j.IOPolicy != "" && s.IOPolicy != j.IOPolicy {
+	if j.IOPolicy == "" || j.Target.Discovery() {
+		return name, nil
+	}
+	if s, ok := nvmeof.Find(f, j.Target.NQN); ok && s.IOPolicy != j.IOPolicy {
 		if err := nvmeof.SetIOPolicy("/", s.Name, j.IOPolicy); err != nil {
 			in.Tell(ChildProgress{Index: -1, Progress: &engine.Progress{Note: err.Error()}})
 		}

@@ -128,9 +128,9 @@ func (k *nvmeKeeper) connect(ctx context.Context, list []waited) {
 	told := make([]bool, len(list))
 	_, err := k.deps.Children.Run(ctx, Call{Func: "nvme-connect", Unit: "nvme", Params: c, Files: files, Progress: func(m ChildProgress) {
 		switch {
-		case m.Index < 0 || m.Index >= len(list):
 		case m.Progress != nil && m.Progress.Note != "":
-			k.deps.Note(list[m.Index].u.id + ": " + m.Progress.Note)
+			k.deps.Note("NVMe: " + m.Progress.Note)
+		case m.Index < 0 || m.Index >= len(list):
 		case m.Done && !told[m.Index]:
 			told[m.Index] = true
 			k.heard(list[m.Index], m)
@@ -198,7 +198,7 @@ func readController(name string) (nvmeof.Controller, error) {
 		return nvmeof.Controller{}, err
 	}
 	defer f.Close()
-	return nvmeof.ReadController(f, name)
+	return nvmeof.ReadConnection(f, name)
 }
 
 // nvmePause is how long a path rests after so many failures.

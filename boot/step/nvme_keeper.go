@@ -218,7 +218,7 @@ func (k *nvmeKeeper) listen(ctx context.Context) error {
 
 // look reads all controllers.
 func (k *nvmeKeeper) look(f *sysfs.FS) error {
-	list, err := nvmeof.Controllers(f)
+	list, err := nvmeof.Connections(f)
 	if err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ func (k *nvmeKeeper) look(f *sysfs.FS) error {
 // event takes in that a controller came, changed or went.
 func (k *nvmeKeeper) event(f *sysfs.FS, e uevent.Event) {
 	name := e.Name()
-	c, err := nvmeof.ReadController(f, name)
+	c, err := nvmeof.ReadConnection(f, name)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if e.Action == uevent.Remove || err != nil || c.State.Ending() {

@@ -34,7 +34,7 @@ func TestWhatALineOfNVMeBecomes(t *testing.T) {
 		t.Fatal("no unit nvme/a")
 	}
 	want := []plan.Need{
-		{AnyOf: []plan.Resource{"endpoint/192.0.2.40:4420", "endpoint/[2001:db8::40]:4420"}, Min: 2, Mode: plan.Require},
+		{AnyOf: []plan.Resource{"endpoint/192.0.2.40:4420", "endpoint/[2001:db8::40]:4420", "endpoint/eth1/192.0.2.40:4420"}, Min: 2, Mode: plan.Require},
 		{AnyOf: []plan.Resource{"key/nvme/a"}, Min: 1, Mode: plan.Require},
 		{AnyOf: []plan.Resource{"key/nvme/a/controller"}, Min: 1, Mode: plan.Require},
 	}

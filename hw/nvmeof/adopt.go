@@ -28,13 +28,19 @@ func (c Controller) from(t Target) bool {
 
 // Adopt finds the controller that is the connection to t, if there is one.
 func Adopt(f *sysfs.FS, t Target, host Host) (Controller, bool) {
-	list, err := Controllers(f)
+	names, err := controllerNames(f)
 	if err != nil {
 		return Controller{}, false
 	}
-	for _, c := range list {
-		if c.Match(t, host) {
-			return c, true
+	for _, name := range names {
+		dir := follow(f, "sys/class/nvme/"+name)
+		if attribute(f, dir, "subsysnqn") != t.NQN {
+			continue // most are of others
+		}
+		if c, err := readConnection(f, name, dir); err == nil && c.Match(t, host) {
+			if c, err = ReadController(f, name); err == nil {
+				return c, true
+			}
 		}
 	}
 	return Controller{}, false
@@ -42,13 +48,13 @@ func Adopt(f *sysfs.FS, t Target, host Host) (Controller, bool) {
 
 // Find returns the subsystem of that name; discovery subsystems share theirs, so none is found by it.
 func Find(f *sysfs.FS, nqn string) (Subsystem, bool) {
-	list, err := Read(f)
+	names, err := f.Names("sys/class/nvme-subsystem")
 	if err != nil || nqn == DiscoveryNQN {
 		return Subsystem{}, false
 	}
-	for _, s := range list {
-		if s.NQN == nqn && s.Name != "" {
-			return s, true
+	for _, n := range names {
+		if attribute(f, follow(f, "sys/class/nvme-subsystem/"+n), "subsysnqn") == nqn {
+			return readSubsystem(f, n)
 		}
 	}
 	return Subsystem{}, false

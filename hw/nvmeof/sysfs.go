@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -100,10 +101,6 @@ var (
 // Read reads every subsystem with its controllers and namespaces, those of PCI devices too, sorted by name. What vanishes
 // meanwhile is left out.
 func Read(f *sysfs.FS) ([]Subsystem, error) {
-	controllers, err := Controllers(f)
-	if err != nil {
-		return nil, err
-	}
 	names, err := f.Names("sys/class/nvme-subsystem")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list NVMe subsystems: %w", err)
@@ -111,27 +108,24 @@ func Read(f *sysfs.FS) ([]Subsystem, error) {
 	var list []Subsystem
 	placed := map[string]bool{}
 	for _, name := range names {
-		at, err := f.Device("sys/class/nvme-subsystem/" + name)
-		if err != nil {
+		s, ok := readSubsystem(f, name)
+		if !ok {
 			continue
 		}
-		s := Subsystem{Name: name, NQN: at.String("subsysnqn"), Type: at.String("subsystype"), IOPolicy: at.String("iopolicy"),
-			Controllers: []Controller{}, Namespaces: namespaces(f, at)}
-		for _, c := range controllers {
-			if c.Subsystem == name || at.Has(c.Name) {
-				c.Subsystem = name
-				s.Controllers = append(s.Controllers, c)
-				placed[c.Name] = true
-				if dev, err := f.Device("sys/class/nvme/" + c.Name); err == nil {
-					// A namespace that only one controller can have hangs below that, as all do without multipathing.
-					s.Namespaces = append(s.Namespaces, namespaces(f, dev)...)
-				}
-			}
+		for _, c := range s.Controllers {
+			placed[c.Name] = true
 		}
 		list = append(list, s)
 	}
-	for _, c := range controllers {
-		if !placed[c.Name] { // it is being made, or taken away
+	all, err := controllerNames(f)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range all {
+		if placed[name] {
+			continue
+		}
+		if c, err := ReadController(f, name); err == nil { // it is being made, or taken away
 			list = append(list, Subsystem{NQN: c.NQN, Controllers: []Controller{c}, Namespaces: []Namespace{}})
 		}
 	}
@@ -139,8 +133,53 @@ func Read(f *sysfs.FS) ([]Subsystem, error) {
 	return list, nil
 }
 
-// Controllers reads all controllers, sorted by name.
-func Controllers(f *sysfs.FS) ([]Controller, error) {
+func readSubsystem(f *sysfs.FS, name string) (Subsystem, bool) {
+	dir := follow(f, "sys/class/nvme-subsystem/"+name)
+	inside, err := f.Names(dir)
+	if err != nil {
+		return Subsystem{}, false
+	}
+	s := Subsystem{Name: name, NQN: attribute(f, dir, "subsysnqn"), Type: attribute(f, dir, "subsystype"), IOPolicy: attribute(f, dir, "iopolicy"),
+		Controllers: []Controller{}, Namespaces: namespaces(f, dir, inside)}
+	for _, n := range inside {
+		if !controllerName.MatchString(n) {
+			continue
+		}
+		c, err := ReadController(f, n)
+		if err != nil {
+			continue
+		}
+		c.Subsystem = name
+		s.Controllers = append(s.Controllers, c)
+		// A namespace that only one controller can have hangs below that, as all do without multipathing.
+		own := follow(f, "sys/class/nvme/"+n)
+		if names, err := f.Names(own); err == nil {
+			s.Namespaces = append(s.Namespaces, namespaces(f, own, names)...)
+		}
+	}
+	slices.SortFunc(s.Controllers, func(a, b Controller) int { return natural(a.Name, b.Name) })
+	return s, true
+}
+
+// follow gives where a link of a class leads, so that it is followed once and not for each attribute.
+func follow(f *sysfs.FS, link string) string {
+	to, err := f.Link(link)
+	if err != nil {
+		return link
+	}
+	return path.Join(path.Dir(link), to)
+}
+
+// attribute is the text of one, "" where there is none.
+func attribute(f *sysfs.FS, dir, name string) string {
+	text, err := f.String(dir + "/" + name)
+	if err != nil {
+		return ""
+	}
+	return text
+}
+
+func controllerNames(f *sysfs.FS) ([]string, error) {
 	names, err := f.Names("sys/class/nvme")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // no NVMe in this kernel, or none loaded yet
@@ -148,12 +187,25 @@ func Controllers(f *sysfs.FS) ([]Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list NVMe controllers: %w", err)
 	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !controllerName.MatchString(n) })
+	slices.SortFunc(names, natural)
+	return names, nil
+}
+
+// Connections reads all controllers as far as ReadConnection does, sorted by name.
+func Connections(f *sysfs.FS) ([]Controller, error) { return each(f, ReadConnection) }
+
+// Controllers reads all controllers, sorted by name.
+func Controllers(f *sysfs.FS) ([]Controller, error) { return each(f, ReadController) }
+
+func each(f *sysfs.FS, read func(*sysfs.FS, string) (Controller, error)) ([]Controller, error) {
+	names, err := controllerNames(f)
+	if err != nil {
+		return nil, err
+	}
 	var list []Controller
 	for _, name := range names {
-		if !controllerName.MatchString(name) {
-			continue
-		}
-		c, err := ReadController(f, name)
+		c, err := read(f, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -162,41 +214,38 @@ func Controllers(f *sysfs.FS) ([]Controller, error) {
 		}
 		list = append(list, c)
 	}
-	slices.SortFunc(list, func(a, b Controller) int { return natural(a.Name, b.Name) })
 	return list, nil
 }
 
-// ReadController reads one; an error wraps fs.ErrNotExist where there is none.
-func ReadController(f *sysfs.FS, name string) (Controller, error) {
-	at, err := f.Device("sys/class/nvme/" + name)
+// ReadConnection reads of a controller what tells connections apart, and their state; an error wraps fs.ErrNotExist where
+// there is none.
+func ReadConnection(f *sysfs.FS, name string) (Controller, error) {
+	return readConnection(f, name, follow(f, "sys/class/nvme/"+name))
+}
+
+func readConnection(f *sysfs.FS, name, dir string) (Controller, error) {
+	state, err := f.String(dir + "/state")
 	if err != nil {
 		return Controller{}, fmt.Errorf("NVMe controller %s: %w", name, err)
 	}
-	c := Controller{
-		Name: name, State: State(at.String("state")), Transport: at.String("transport"), Type: at.String("cntrltype"),
-		Host: Host{NQN: at.String("hostnqn"), ID: at.String("hostid")}, CntlID: int(number(at.String("cntlid"))),
-		Model: at.String("model"), Serial: at.String("serial"), KeepAlive: at.String("kato"),
-		CtrlLoss: at.String("ctrl_loss_tmo"), FastIOFail: at.String("fast_io_fail_tmo"), ReconnectDelay: at.String("reconnect_delay"),
-		Legs: legs(f, at), Owner: owner(f, name),
-	}
-	c.NQN = at.String("subsysnqn")
-	c.Target.Addr, c.HostAddr, c.HostIface, c.Source = parseAddress(at.String("address"))
-	c.Subsystem = subsystemOf(f, at)
+	c := Controller{Name: name, State: State(state), Transport: attribute(f, dir, "transport"), Host: Host{NQN: attribute(f, dir, "hostnqn")}, Owner: owner(f, name)}
+	c.NQN = attribute(f, dir, "subsysnqn")
+	c.Target.Addr, c.HostAddr, c.HostIface, c.Source = parseAddress(attribute(f, dir, "address"))
 	return c, nil
 }
 
-// subsystemOf finds the subsystem by the link to the controller in it; "" while there is none.
-func subsystemOf(f *sysfs.FS, at sysfs.Device) string {
-	names, err := f.Names(at.Path)
+// ReadController reads all of one, but for its Subsystem; an error wraps fs.ErrNotExist where there is none.
+func ReadController(f *sysfs.FS, name string) (Controller, error) {
+	dir := follow(f, "sys/class/nvme/"+name)
+	c, err := readConnection(f, name, dir)
 	if err != nil {
-		return ""
+		return c, err
 	}
-	for _, n := range names { // since 6.? some kernels link back
-		if strings.HasPrefix(n, "nvme-subsys") {
-			return n
-		}
-	}
-	return ""
+	text := func(name string) string { return attribute(f, dir, name) }
+	c.Type, c.Host.ID, c.CntlID, c.Model, c.Serial = text("cntrltype"), text("hostid"), int(number(text("cntlid"))), text("model"), text("serial")
+	c.KeepAlive, c.CtrlLoss, c.FastIOFail, c.ReconnectDelay = text("kato"), text("ctrl_loss_tmo"), text("fast_io_fail_tmo"), text("reconnect_delay")
+	c.Legs = legs(f, dir)
+	return c, nil
 }
 
 // parseAddress reads "traddr=192.0.2.40,trsvcid=4420,host_traddr=…,host_iface=…,src_addr=…" (nvmf_get_address, nvme_tcp_get_address).
@@ -224,30 +273,33 @@ func parseAddress(text string) (to netip.AddrPort, from netip.Addr, iface string
 	return to, from, iface, source
 }
 
-func legs(f *sysfs.FS, at sysfs.Device) []Leg {
+func legs(f *sysfs.FS, dir string) []Leg {
 	var list []Leg
-	names, _ := f.Names(at.Path)
+	names, err := f.Names(dir)
+	if err != nil {
+		return nil
+	}
 	for _, n := range names {
 		if !legName.MatchString(n) {
 			continue
 		}
-		list = append(list, Leg{Name: n, NSID: int(number(at.String(n + "/nsid"))),
-			ANAState: at.String(n + "/ana_state"), ANAGroup: int(number(at.String(n + "/ana_grpid")))})
+		list = append(list, Leg{Name: n, NSID: int(number(attribute(f, dir, n+"/nsid"))),
+			ANAState: attribute(f, dir, n+"/ana_state"), ANAGroup: int(number(attribute(f, dir, n+"/ana_grpid")))})
 	}
 	return list
 }
 
-func namespaces(f *sysfs.FS, at sysfs.Device) []Namespace {
+func namespaces(f *sysfs.FS, dir string, names []string) []Namespace {
 	list := []Namespace{}
-	names, _ := f.Names(at.Path)
 	for _, n := range names {
-		if !namespaceName.MatchString(n) || at.String(n+"/hidden") == "1" {
+		if !namespaceName.MatchString(n) || attribute(f, dir, n+"/hidden") == "1" {
 			continue
 		}
+		text := func(name string) string { return attribute(f, dir, n+"/"+name) }
 		list = append(list, Namespace{
-			Name: n, NSID: int(number(at.String(n + "/nsid"))), WWID: at.String(n + "/wwid"), UUID: at.String(n + "/uuid"),
-			NGUID: at.String(n + "/nguid"), EUI: strings.ReplaceAll(at.String(n+"/eui"), " ", ""),
-			Bytes: number(at.String(n+"/size")) * 512, ReadOnly: at.String(n+"/ro") == "1",
+			Name: n, NSID: int(number(text("nsid"))), WWID: text("wwid"), UUID: text("uuid"),
+			NGUID: text("nguid"), EUI: strings.ReplaceAll(text("eui"), " ", ""),
+			Bytes: number(text("size")) * 512, ReadOnly: text("ro") == "1",
 		})
 	}
 	slices.SortFunc(list, func(a, b Namespace) int { return a.NSID - b.NSID })

@@ -16,7 +16,7 @@ import (
 //
 //   - The link of the table is set up, the subsystem connected by the path that answers (the other network has nobody), under the name and with the
 //     digests of the table; its file system is the root, and the machine is handed over to it.
-//   - The same machine boots once more from it: what was written the first time is there.
+//   - The same machine boots once more from it.
 func TestRootOnNVMeFromTheFirmware(t *testing.T) {
 	const nic, other = "52:54:00:00:00:01", "52:54:00:00:00:02"
 	first, second := vm.NewWire(t, "first"), vm.NewWire(t, "second")
