@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"initd/v2v/image"
+	"initd/v2v/ova"
 	"initd/v2v/qcow2"
 	"initd/v2v/raw"
 	"initd/v2v/vdi"
@@ -20,7 +21,7 @@ import (
 
 // All lists the formats, in the order in which detection asks them.
 func All() []image.Format {
-	return []image.Format{
+	disks := []image.Format{
 		qcow2.Format(),
 		raw.Format(),
 		vmdk.Format(),
@@ -28,6 +29,7 @@ func All() []image.Format {
 		vpc.Format(),
 		vdi.Format(),
 	}
+	return append([]image.Format{ova.Format(disks...)}, disks...)
 }
 
 // ByName finds a format by qemu-img's name of it or an alias, in any case.

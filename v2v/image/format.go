@@ -40,6 +40,8 @@ type OpenOptions struct {
 	IgnoreBitmaps bool
 	// MaxSize refuses larger virtual sizes, in bytes; 0 is the format's own limit.
 	MaxSize int64
+	// Disk is which disk of an archive is meant: its id or its file's name. Empty is the only one.
+	Disk string
 	// StreamSize is the virtual size in bytes of a stream that does not say it (raw out of a pipe).
 	StreamSize int64
 }
