@@ -25,6 +25,8 @@ type seen struct {
 	gd        []uint32
 	gdBytes   []byte
 	frontHash []uint64
+	listed    int64          // grains that the tables in front have
+	came      int64          // grains that came
 	at        map[uint32]int // sector of a table in front -> its index
 	held      []byte         // a table in front, as far as it came
 	heldAt    uint32
@@ -109,7 +111,13 @@ func (s *seen) front(at uint64, b []byte) error {
 	}
 	s.held = append(s.held, b...)
 	if len(s.held) == int(s.h.gtSectors())*sector {
-		s.frontHash[s.at[s.heldAt]] = s.hash(entriesOf(s.held, int(s.h.gtes)))
+		table := entriesOf(s.held, int(s.h.gtes))
+		s.frontHash[s.at[s.heldAt]] = s.hash(table)
+		for _, e := range table {
+			if e > 1 || e == 1 && !s.h.has(flagZeroGrain) {
+				s.listed++
+			}
+		}
 		s.held = s.held[:0]
 	}
 	return nil
@@ -144,8 +152,12 @@ func (s *seen) grain(lba, at uint64) error {
 	}
 	s.entries[grain%uint64(s.h.gtes)] = uint32(at)
 	s.lba = int64(lba)
+	s.came++
 	return nil
 }
+
+// all says whether a sector of zeros can be the end of the stream. With tables in front that is so once as many grains have come as they list.
+func (s *seen) all() bool { return !s.fromFront || s.came >= s.listed }
 
 // leave is called when no more grains of the present table can come.
 func (s *seen) leave() {

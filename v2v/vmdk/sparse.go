@@ -17,7 +17,6 @@ type sparse struct {
 	h       header
 	bytes   int64 // what of it the disk shows
 	tables  *tables
-	inflate inflater
 	buffers sync.Pool // *[]byte of two grains and a sector: what is read of a compressed grain
 }
 
@@ -208,7 +207,7 @@ func (s *sparse) readCompressed(p []byte, grain, in int64, at, next uint32) erro
 	if direct {
 		whole = p
 	}
-	if err := s.inflate.decodeGrain(s.src.Name(), lba, whole, stored[grainHead:grainHead+size], int(visible)); err != nil {
+	if err := decodeGrain(s.src.Name(), lba, whole, stored[grainHead:grainHead+size], int(visible)); err != nil {
 		return err
 	}
 	if !direct {

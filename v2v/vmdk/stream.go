@@ -140,7 +140,6 @@ func (s *streamer) take(n int64) []byte {
 func (s *streamer) produce(in *stream, workers int) {
 	defer close(s.jobs)
 	ctx := s.ctx
-	var inflate inflater
 	slots := make(chan struct{}, workers)
 	send := func(j *job) bool {
 		select {
@@ -177,7 +176,7 @@ func (s *streamer) produce(in *stream, workers int) {
 			defer close(j.decoded)
 			whole := s.take(in.h.grainBytes)
 			visible := min(in.h.grainBytes, int64(in.h.capacity)*sector-j.offset)
-			j.err = inflate.decodeGrain(in.img, lba, whole, data, int(visible))
+			j.err = decodeGrain(in.img, lba, whole, data, int(visible))
 			j.data = whole[:min(visible, s.info.Size-j.offset)]
 			s.give(data)
 			<-slots
@@ -303,6 +302,22 @@ func (in *stream) grain(s *streamer, at uint64, m marker, first []byte) (uint64,
 	return m.value, data, nil
 }
 
+// end is called behind the end-of-stream marker. Where the tables come first a file may be filled up with zeros to a whole grain, as qemu-img does.
+func (in *stream) end() error {
+	rest := int64(0)
+	if in.seen.fromFront {
+		rest = in.h.grainBytes
+	}
+	b, err := io.ReadAll(io.LimitReader(in.r, rest+1))
+	if err != nil {
+		return in.cut(err, "end")
+	}
+	if int64(len(b)) > rest || !image.IsZero(b) {
+		return corrupt(in.img, "vmdk-after-end", "there are bytes after the end of the stream")
+	}
+	return io.EOF
+}
+
 // marker takes what is no grain. It returns io.EOF at the end of a stream in which all agrees.
 func (in *stream) marker(at uint64, m marker) error {
 	body := func(what string, want int64) ([]byte, error) {
@@ -320,15 +335,13 @@ func (in *stream) marker(at uint64, m marker) error {
 		if m.value != 0 {
 			return corrupt(in.img, "vmdk-marker", "the end-of-stream marker at sector %d announces %d sectors", at, m.value)
 		}
+		if !in.seen.all() {
+			return nil // a gap between the tables and the data, as qemu-img leaves it
+		}
 		if err := in.seen.end(); err != nil {
 			return err
 		}
-		if _, err := in.r.ReadByte(); err == nil {
-			return corrupt(in.img, "vmdk-after-end", "there are bytes after the end of the stream")
-		} else if err != io.EOF {
-			return in.cut(err, "end")
-		}
-		return io.EOF
+		return in.end()
 	case markerGT:
 		b, err := body("grain table", int64(in.h.gtSectors()))
 		if err != nil {
