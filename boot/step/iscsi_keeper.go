@@ -158,7 +158,7 @@ func (k *iscsiKeeper) tell(rec iscsi.Record, n iscsi.News) {
 		}
 		ctx, cancel := context.WithTimeout(k.deps.Life, joinTime)
 		defer cancel()
-		if err := k.join(ctx, s); err != nil {
+		if err := k.join(ctx, s); err != nil && k.deps.Life.Err() == nil {
 			k.deps.Note(what + ": it is back, and not in its map: " + err.Error())
 		}
 	}
