@@ -273,6 +273,9 @@ func (in *stream) next(s *streamer) (lba uint64, data []byte, err error) {
 		if m.grain() {
 			return in.grain(s, at, m, b)
 		}
+		if m.kind == markerEOS && !image.IsZero(b) {
+			return 0, nil, corrupt(in.img, "vmdk-eos", "the end-of-stream marker at sector %d is not empty", at)
+		}
 		if err := in.marker(at, m); err != nil {
 			return 0, nil, err
 		}
@@ -332,9 +335,6 @@ func (in *stream) marker(at uint64, m marker) error {
 	}
 	switch m.kind {
 	case markerEOS:
-		if m.value != 0 {
-			return corrupt(in.img, "vmdk-marker", "the end-of-stream marker at sector %d announces %d sectors", at, m.value)
-		}
 		if !in.seen.all() {
 			return nil // a gap between the tables and the data, as qemu-img leaves it
 		}

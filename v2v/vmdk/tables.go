@@ -62,6 +62,11 @@ func openTables(ctx context.Context, src image.Source, h header, footer bool) (*
 	if err := check.finish(ctx); err != nil {
 		return nil, nil, err
 	}
+	if h.compressed() && !footer && check.last > 0 && h.gd < uint64(check.last) {
+		if err := noMore(src, h, check.last); err != nil {
+			return nil, nil, err
+		}
+	}
 	var warnings []string
 	if h.has(flagRGD) {
 		if w := check.redundant(ctx); w != "" {
@@ -178,7 +183,7 @@ func (c *grainCheck) table(i int, table []byte) error {
 		}
 		if h.compressed() {
 			c.unordered = c.unordered || at <= c.last
-			c.last = at
+			c.last = max(c.last, at)
 			continue
 		}
 		if !c.grains.Add(at, uint32(n)) {
@@ -208,6 +213,30 @@ func (c *grainCheck) finish(ctx context.Context) error {
 		return corrupt(c.t.src.Name(), "vmdk-overlap", "two grains claim sector %d of the file", at)
 	}
 	return nil
+}
+
+// noMore checks that nothing but zeros follows the last grain of a stream with its tables in front: the end-of-stream marker, and what fills up a grain.
+func noMore(src image.Source, h header, last uint32) error {
+	at := int64(last) * sector
+	head := make([]byte, grainHead)
+	if err := readFull(src, head, at); err != nil {
+		return fmt.Errorf("%s: vmdk: read the last grain: %w", src.Name(), err)
+	}
+	at += image.RoundUp(grainHead+int64(binary.LittleEndian.Uint32(head[8:])), sector)
+	rest := src.Size() - at
+	if rest <= 0 { // a grain that passes the end is found when it is read
+		return nil
+	}
+	if rest <= sector+h.grainBytes {
+		b := make([]byte, rest)
+		if err := readFull(src, b, at); err != nil {
+			return fmt.Errorf("%s: vmdk: read the end: %w", src.Name(), err)
+		}
+		if image.IsZero(b) {
+			return nil
+		}
+	}
+	return corrupt(src.Name(), "vmdk-after-end", "%d bytes follow the last grain", rest)
 }
 
 // redundant compares the second set of tables with the first, which is the one that is read. VirtualBox does not open a disk where they differ; a
