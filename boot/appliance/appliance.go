@@ -49,6 +49,7 @@ type Appliance struct {
 	Fabrics  *Fabrics  `yaml:"fabrics" doc:"storage that is reached over a network"`
 	Mounts   []Mount   `yaml:"mounts" doc:"file systems to mount"`
 	Services []Service `yaml:"services" doc:"daemons to start, watch and stop"`
+	Jobs     *Jobs     `yaml:"jobs" doc:"what runs in the background once the machine is up"`
 	Sysctl   Sysctl    `yaml:"sysctl" doc:"kernel parameters: vm.swappiness: \"10\""`
 	Image    *Image    `yaml:"image" doc:"what an image of this appliance carries besides initd"`
 

@@ -29,7 +29,7 @@ func TestProblems(t *testing.T) {
 		{"a misspelt section", "apiVersion: initd/v1\nname: t\nmedai: {}\n",
 			[]string{`f.yaml:3:1: unknown key "medai" in the file; did you mean "media"?`}},
 		{"a section that is not built yet", head + "rbd: []\n",
-			[]string{`f.yaml:3:1: unknown key "rbd" in the file; known here: apiVersion, name, budgets, shell, state, firmware, network, time, keys, media, fabrics, mounts, services, sysctl, image`}},
+			[]string{`f.yaml:3:1: unknown key "rbd" in the file; known here: apiVersion, name, budgets, shell, state, firmware, network, time, keys, media, fabrics, mounts, services, jobs, sysctl, image`}},
 		{"a relative mount point", head + "mounts:\n  - {what: uuid/1, where: srv/x, type: xfs}\n",
 			[]string{`f.yaml:4:27: mounts[0].where: "srv/x" is a relative path; write "/srv/x"`}},
 		{"a name given twice", head + "media:\n  luks:\n    - {name: a, device: uuid/1, key: prompt}\n    - {name: a, device: uuid/2, key: prompt}\n",

@@ -53,6 +53,9 @@ func (m *Mount) checkRoot(c *checks, at string) {
 		c.fail(fmt.Sprintf("services[%d]", i), "leave it out here, and enable its systemd unit in that root",
 			"service %s: services belong to the init of the root, which %s mounts at /", s.Name, m.Pos)
 	}
+	if c.a.Jobs != nil {
+		c.fail("jobs", "leave it out here, and enable a systemd unit for v2v worker in that root", "jobs: services belong to the init of the root, which %s mounts at /", m.Pos)
+	}
 }
 
 var signalName = lazily(`^(SIG)?[A-Z][A-Z0-9]{1,6}$`)

@@ -43,7 +43,7 @@ func serviceStep() Step {
 }
 
 // expandServices: a service needs what it says, and the mounts that hold its
-// program and its folder.
+// program and its folder. The worker of v2v jobs is one too.
 func expandServices(x *plan.Expansion) {
 	for i, v := range x.Appliance.Services {
 		at := fmt.Sprintf("services[%d]", i)
@@ -92,6 +92,7 @@ func expandServices(x *plan.Expansion) {
 		}
 		x.Add(at, u, s)
 	}
+	expandJobs(x)
 }
 
 // serviceAction starts services.
