@@ -16,7 +16,7 @@ import (
 
 func convertCommand() *cobra.Command {
 	var o reading
-	req := convert.Request{Open: openImage, OpenStream: openStream}
+	req := convert.Request{Open: openImage, OpenStream: openPipe}
 	var rate, size string
 	var quiet, progress, compress, asJSON, idle, anyOrder bool
 	c := &cobra.Command{

@@ -35,7 +35,7 @@ type convertCall struct {
 
 func (c convertCall) request() convert.Request {
 	return convert.Request{Source: c.Source, SourceFormat: c.Format, Target: c.Target, TargetFormat: c.Into, Options: c.Options, Verify: c.Verify, Rate: c.Rate,
-		Opening: c.Opening, Files: file.OpenOptions{NoSiblings: c.Alone}, Open: openImage, OpenStream: openStream}
+		Opening: c.Opening, Files: file.OpenOptions{NoSiblings: c.Alone}, Open: openImage, OpenStream: openPipe}
 }
 
 // result is what a job that converted is remembered by.

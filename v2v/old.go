@@ -66,7 +66,7 @@ func diskManager(ctx context.Context, args []string, stderr io.Writer) error {
 	}
 	m := newMeter(stderr, nil, true)
 	defer m.end()
-	req := convert.Request{Source: source, SourceFormat: from.format, Target: target, TargetFormat: to.format, Options: known(to), Report: m.tell, OpenStream: openStream}
+	req := convert.Request{Source: source, SourceFormat: from.format, Target: target, TargetFormat: to.format, Options: known(to), Report: m.tell, OpenStream: openPipe}
 	req.Open = func(ctx context.Context, src *file.Source, format string, opt image.OpenOptions) (image.Reader, error) {
 		r, err := openImage(ctx, src, format, opt)
 		if e, ok := errors.AsType[*image.Error](err); ok && from.bare != "" && e.Fault == image.NotThis {

@@ -30,6 +30,16 @@ func openStream(ctx context.Context, src io.Reader, name, format string, opt ima
 	return convert.OpenStream(ctx, src, name, format, opt)
 }
 
+// openPipe reads an image that comes once: as root in a child without rights too, unless it is raw or no descriptor that could be handed over.
+func openPipe(ctx context.Context, src io.Reader, name, format string, opt image.OpenOptions) (image.Streamer, error) {
+	f, err := formats.ByName(format)
+	plain := err == nil && f.Name == "raw"
+	if pipe, ok := src.(*os.File); ok && os.Geteuid() == 0 && !plain {
+		return sandbox.OpenStream(ctx, pipe, name, sandbox.Options{Format: format, Open: opt})
+	}
+	return openStream(ctx, src, name, format, opt)
+}
+
 // openImage reads an image: as root in a child without rights, because images may come from anybody. A disk that is declared raw has
 // nothing to parse, and is read without the copy that a child costs.
 func openImage(ctx context.Context, src *file.Source, format string, opt image.OpenOptions) (image.Reader, error) {
