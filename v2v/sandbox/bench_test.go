@@ -24,7 +24,9 @@ func BenchmarkRead(b *testing.B) {
 			_, r, err := formats.Open(context.Background(), src, "raw", image.OpenOptions{})
 			return r, err
 		},
-		"sandbox": func(src *file.Source) (image.Reader, error) { return Open(context.Background(), src, Options{Format: "raw"}) },
+		"sandbox": func(src *file.Source) (image.Reader, error) {
+			return Open(context.Background(), src, Options{Format: "raw"})
+		},
 	} {
 		b.Run(name, func(b *testing.B) {
 			src, err := file.Open(path, file.OpenOptions{})
