@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"initd/v2v/formats"
 )
 
 func TestTheEquivalentIsWhatAShellReadsBack(t *testing.T) {
@@ -37,6 +39,22 @@ func TestOldPath(t *testing.T) {
 		got, err := oldPath(tc.in)
 		if got != tc.want || (err == nil) != (tc.want != "") {
 			t.Errorf("%s: %q, %v; want %q", tc.name, got, err, tc.want)
+		}
+	}
+}
+
+func TestEveryOldFormatIsOneThatCanBeWritten(t *testing.T) {
+	for word, f := range oldFormats() {
+		format, err := formats.ByName(f.format)
+		if err != nil || format.Create == nil {
+			t.Errorf("%s: %s cannot be written: %v", word, f.format, err)
+			continue
+		}
+		if _, err := format.ParseOptions(known(f)); err != nil {
+			t.Errorf("%s: %v", word, err)
+		}
+		if strings.HasSuffix(word, "_FLAT") && len(f.options) > 0 && len(known(f)) == 0 {
+			t.Errorf("%s: %s has no subformats, so flat is not what it becomes", word, f.format)
 		}
 	}
 }
