@@ -20,6 +20,21 @@ func Read() (*State, error) {
 	return s, enumerate(context.Background(), hw, s.Fold)
 }
 
+// enumerateInterfaces tells how the interfaces are that there are.
+func enumerateInterfaces(ctx context.Context, hw *hardware, emit func(Event)) error {
+	messages, err := dump(ctx, unix.RTM_GETLINK, unix.RTM_NEWLINK, nl.NewIfInfomsg(unix.AF_UNSPEC))
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, m := range messages {
+		events, _ := parse(unix.RTM_NEWLINK, m)
+		for _, e := range events {
+			emit(hw.complete(e))
+		}
+	}
+	return nil
+}
+
 // enumerate tells everything there is.
 func enumerate(ctx context.Context, hw *hardware, emit func(Event)) error {
 	emit(Event{Kind: ResetAll})

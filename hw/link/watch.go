@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,13 +74,24 @@ func follow(ctx context.Context, f *os.File, hw *hardware, event func(Event)) er
 	if err != nil {
 		return err
 	}
+	bonds := &partners{missing: map[int]bool{}}
+	told := event
+	event = func(e Event) { bonds.note(e); told(e) }
 	if err := enumerate(ctx, hw, event); err != nil {
 		return err
 	}
 	buf := make([]byte, 64<<10) // NLMSG_GOODSIZE is a page; dumps are not read here
 	for {
+		if err := f.SetReadDeadline(bonds.next()); err != nil {
+			return err
+		}
 		b, err := burst(raw, buf, hw, event)
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			bonds.due = time.Time{}
+			if err = enumerateInterfaces(ctx, hw, event); err == nil {
+				event(Event{Kind: Settled})
+			}
 		case err != nil:
 			return err
 		case b.lost:
@@ -95,6 +107,50 @@ func follow(ctx context.Context, f *os.File, hw *hardware, event func(Event)) er
 			return err
 		}
 	}
+}
+
+// partners knows the 802.3ad bonds. Of a partner that answers, or ceases to, the kernel tells nothing (ad_port_selection_logic
+// and ad_update_actor_keys in drivers/net/bonding/bond_3ad.c change the bond and notify nobody), so those are looked at.
+type partners struct {
+	missing map[int]bool // by index of the bond
+	due     time.Time
+}
+
+// How often: a partner that is missing is waited for, one that is there has to go without a carrier's loss.
+const (
+	partnerMissing = time.Second
+	partnerThere   = 10 * time.Second
+)
+
+func (p *partners) note(e Event) {
+	switch {
+	case e.Kind == ResetAll:
+		clear(p.missing)
+	case e.Kind == InterfaceGone:
+		delete(p.missing, e.Interface.Index)
+	case e.Kind == InterfaceIs && e.Interface.Kind == "bond" && e.Interface.Bond.Mode == BondMode8023AD:
+		p.missing[e.Interface.Index] = e.Interface.PartnerMissing()
+	case e.Kind == InterfaceIs:
+		delete(p.missing, e.Interface.Index)
+	}
+}
+
+// next is when to look; zero for never. Other events do not put it off.
+func (p *partners) next() time.Time {
+	if len(p.missing) == 0 {
+		p.due = time.Time{}
+		return p.due
+	}
+	wait := partnerThere
+	for _, m := range p.missing {
+		if m {
+			wait = partnerMissing
+		}
+	}
+	if at := time.Now().Add(wait); p.due.IsZero() || at.Before(p.due) {
+		p.due = at
+	}
+	return p.due
 }
 
 // heard is what a burst of messages was about.

@@ -24,7 +24,13 @@ const packageGuard = 5 * time.Minute
 // runRows boots one machine for all rows and reports each of their tests.
 func runRows(t *testing.T, rows ...row) {
 	image := vm.NewImage(t).GoProgram("/init", "./qemu-tests/guest")
-	machine := vm.New(t, vm.Name("guest"), vm.Memory(memoryOf(rows)))
+	options := []vm.Option{vm.Name("guest"), vm.Memory(memoryOf(rows))}
+	for _, r := range rows {
+		if r.Tables != nil {
+			options = append(options, vm.QEMU(r.Tables(t)...))
+		}
+	}
+	machine := vm.New(t, options...)
 	var p plan.Plan
 	packages := make([]string, len(rows))
 	for i, r := range rows {

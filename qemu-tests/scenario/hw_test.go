@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -17,6 +18,8 @@ type row struct {
 	Modules, Carry []string
 	// Disks of the machine, which start as this says.
 	Disks func(t *testing.T) []*vm.Disk
+	// Tables of the firmware: QEMU's -acpitable.
+	Tables func(t *testing.T) []string
 	// Cards are the MACs of network cards, each on a wire with nobody else.
 	Cards []string
 	// Programs of Debian's, by name, with their libraries; their packages stand in bootstrap/packages.txt.
@@ -57,7 +60,9 @@ var rows = []row{
 	{Package: "./qemu-tests/guest/deploy", Alone: true,
 		Modules: []string{"target_core_mod", "target_core_file", "iscsi_target_mod", "iscsi_tcp", "sd_mod", "crc32c"},
 		Ours:    map[string]string{"/bin/v2v": "./v2v"}},
-	{Package: "./hw/link", Modules: []string{"virtio_net"}, Cards: []string{"52:54:00:00:00:17"}, Programs: []string{"udevadm"}},
+	{Package: "./hw/link", Modules: []string{"virtio_net", "af_packet", "veth", "bonding", "8021q", "bridge", "dummy"},
+		Cards: []string{"52:54:00:00:00:17"}, Programs: []string{"udevadm", "ip", "nsenter"}},
+	{Package: "./hw/firmware", Modules: []string{"iscsi_ibft"}, Tables: firmwareTables},
 	{Package: "./hw/watchdog", Modules: []string{"softdog"}},
 	{Package: "./shutdown", Alone: true, // it takes down all there is
 		Modules: []string{"virtio_blk", "dm_mod", "loop"},
@@ -73,6 +78,19 @@ var rows = []row{
 		Programs: []string{"udevadm", "systemd-udevd", "cryptsetup", "dmsetup", "mdadm", "lvm", "sg_inq", "multipath", "kpartx", "sfdisk",
 			"mkfs.ext4", "mkfs.xfs", "mkfs.vfat", "mkswap", "blkid", "lsblk", "losetup", "sh"},
 		Host: []string{"/usr/lib/udev", "/etc/lvm"}},
+}
+
+// firmwareTables are two of hw/firmware's captures.
+func firmwareTables(t *testing.T) []string {
+	var args []string
+	for _, name := range []string{"ibft_two_nics", "nbft_two_paths"} {
+		file := filepath.Join(vm.Root(t), "hw/firmware/testdata", name+".bin")
+		if _, err := os.Stat(file); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "-acpitable", "file="+file)
+	}
+	return args
 }
 
 // blockDisks are blank disks on every bus. (Serial numbers of SCSI disks have four bytes at least: sg_inq, which udev calls,
