@@ -172,19 +172,23 @@ func (n *nvmeConnect) all(ctx context.Context, host nvmeof.Host, list []nvmeof.T
 	results := make([]connectedJSON, len(list))
 	var wg sync.WaitGroup
 	var one sync.Mutex // as the kernel has it
+	looks := &nvmeof.Looks{}
 	for i, t := range list {
 		results[i] = connectedJSON{NQN: t.NQN, Portal: t.URL()}
 		wg.Go(func() {
 			r := &results[i]
 			c, there := nvmeof.Adopt(f, t, host)
 			if !there {
-				if r.failed = n.look(ctx, t, n.options); r.failed != nil {
+				look, cancel := context.WithTimeout(ctx, n.timeout)
+				defer cancel()
+				if r.failed = looks.Probe(look, t, n.options); r.failed != nil {
 					return
 				}
 				one.Lock()
-				defer one.Unlock()
 				var name string
-				if name, r.failed = nvmeof.Connect(nvmeof.Request{Target: t, Host: host, Options: n.options, Secret: n.secret, CtrlSecret: n.ctrl}); r.failed != nil {
+				name, r.failed = nvmeof.Connect(nvmeof.Request{Target: t, Host: host, Options: n.options, Secret: n.secret, CtrlSecret: n.ctrl})
+				one.Unlock()
+				if r.failed != nil {
 					return
 				}
 				// Made by a person: nobody's own, whatever a controller of this name was before.

@@ -39,11 +39,12 @@ func connectNVMe(ctx context.Context, in *ChildInput) (any, error) {
 		return nil, &ChildError{CodeText: "NVME-OPTION", Message: err.Error(), HintText: "mend the file, or remove it: then the machine's own UUID is taken"}
 	}
 	q := newNVMeQueue(len(c.Jobs))
+	looks := &nvmeof.Looks{}
 	for i, j := range c.Jobs {
 		go func() {
-			look, cancel := context.WithTimeout(ctx, c.Patience)
+			look, cancel := context.WithTimeout(ctx, c.Patience) // of the first at its portal
 			defer cancel()
-			q.looked(i, j.Rank, nvmeof.Probe(look, j.Target, j.Options))
+			q.looked(i, j.Rank, looks.Probe(look, j.Target, j.Options))
 		}()
 	}
 	for range c.Jobs {

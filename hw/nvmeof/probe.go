@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -67,4 +68,41 @@ func exchange(ctx context.Context, conn io.ReadWriter, t Target, o Options) erro
 		return &ConnectError{Target: t, Reason: Failed, Detail: "the target does not do the digests that are asked for"}
 	}
 	return nil
+}
+
+// Looks shares what was found out about a portal between all that is wanted there: one look is enough for many
+// subsystems. The zero value is ready; it is safe for concurrent use, and for one moment only: nothing is looked at a second time.
+type Looks struct {
+	mu    sync.Mutex
+	looks map[look]func() error
+}
+
+// look is what two looks have to have in common to be one.
+type look struct {
+	addr              netip.AddrPort
+	from              netip.Addr
+	iface             string
+	header, data, tls bool
+}
+
+// Probe is Probe, or the answer that somebody else has got there or waits for. It waits until the first one's ctx ends.
+func (l *Looks) Probe(ctx context.Context, t Target, o Options) error {
+	key := look{t.Addr, t.HostAddr, t.HostIface, o.HeaderDigest, o.DataDigest, o.TLS}
+	l.mu.Lock()
+	if l.looks == nil {
+		l.looks = map[look]func() error{}
+	}
+	do := l.looks[key]
+	if do == nil {
+		do = sync.OnceValue(func() error { return Probe(ctx, t, o) })
+		l.looks[key] = do
+	}
+	l.mu.Unlock()
+	err := do()
+	if e := (*ConnectError)(nil); errors.As(err, &e) {
+		own := *e
+		own.Target = t
+		return &own
+	}
+	return err
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,6 +91,35 @@ func TestAPortalIsLookedAt(t *testing.T) {
 				t.Errorf("got %q (%v), want %q", e.Reason, err, row.want)
 			}
 		})
+	}
+}
+
+func TestOneLookIsEnoughForAll(t *testing.T) {
+	var count atomic.Int32
+	at := portal(t, func(c net.Conn) {
+		count.Add(1)
+		icAnswer(0)(c)
+	})
+	none := target("nqn.x:c", "127.0.0.1:1")
+	looks := &Looks{}
+	var wg sync.WaitGroup
+	for _, nqn := range []string{"nqn.x:a", "nqn.x:b", "nqn.x:c"} {
+		wg.Go(func() {
+			to := at
+			to.NQN = nqn
+			if err := looks.Probe(t.Context(), to, Options{}); err != nil {
+				t.Error(err)
+			}
+			to.Addr = none.Addr
+			var e *ConnectError
+			if err := looks.Probe(t.Context(), to, Options{}); !errors.As(err, &e) || e.Reason != Refused || e.Target != to {
+				t.Errorf("%s: got %v", nqn, err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := count.Load(); n != 1 {
+		t.Errorf("looked %d times", n)
 	}
 }
 

@@ -153,7 +153,7 @@ func TestIdentity(t *testing.T) {
 		{name: "only the ID", files: map[string]string{"hostid": id + "\n"}, want: Host{nqn, id}, from: "DIR"},
 		{name: "a name of one's own without an ID", files: map[string]string{"hostnqn": "nqn.2026-01.x:me"}, fails: "hostid has to be there too"},
 		{name: "an ID of zeros", files: map[string]string{"hostid": "00000000-0000-0000-0000-000000000000"}, fails: "no UUID that can tell machines apart"},
-		{name: "rubbish", files: map[string]string{"hostnqn": "hello", "hostid": id}, fails: "does not begin with nqn."},
+		{name: "rubbish", files: map[string]string{"hostnqn": "hello", "hostid": id}, fails: `does not begin with "nqn."`},
 		{name: "files win over DMI", files: map[string]string{"hostid": id}, sys: dmi("sys/class/dmi/id/product_uuid", "11111111-2222-4333-8444-555555555555"), want: Host{nqn, id}, from: "DIR"},
 		{name: "empty files are none", files: map[string]string{"hostnqn": "\n", "hostid": ""}, sys: dmi("sys/class/dmi/id/product_uuid", strings.ToUpper(id)+"\n"), want: Host{nqn, id}, from: "the machine's UUID"},
 		{name: "the table itself, its bytes turned round", sys: dmi("sys/firmware/dmi/entries/1-0/raw", string(raw)), want: Host{nqn, id}, from: "the machine's UUID"},

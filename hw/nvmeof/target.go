@@ -46,7 +46,7 @@ func CheckNQN(nqn string) error {
 	case strings.ContainsFunc(nqn, func(r rune) bool { return r <= ' ' || r == ',' || r == 0x7f || r == 0xfffd }):
 		return fmt.Errorf("NQN %q: blanks, commas and control characters cannot be told to the kernel", nqn)
 	case !strings.HasPrefix(nqn, "nqn."):
-		return fmt.Errorf("NQN %q does not begin with nqn.", nqn)
+		return fmt.Errorf("NQN %q does not begin with \"nqn.\"", nqn)
 	}
 	return nil
 }
