@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"initd/hw/nvmeof"
@@ -125,24 +126,31 @@ func (k *nvmeKeeper) connect(ctx context.Context, list []waited) {
 			IOPolicy: s.IOPolicy, Keyring: s.Keyring, Host: s.Host, Secret: secret(s.Secret), CtrlSecret: secret(s.CtrlSecret),
 			NeedSecret: s.Secret != "", NeedCtrlSecret: s.CtrlSecret != ""})
 	}
+	var mu sync.Mutex // a child that is given up may be heard still
 	told := make([]bool, len(list))
+	once := func(i int, m ChildProgress) {
+		mu.Lock()
+		was := told[i]
+		told[i] = true
+		mu.Unlock()
+		if !was {
+			k.heard(list[i], m)
+		}
+	}
 	_, err := k.deps.Children.Run(ctx, Call{Func: "nvme-connect", Unit: "nvme", Params: c, Files: files, Progress: func(m ChildProgress) {
 		switch {
 		case m.Progress != nil && m.Progress.Note != "":
 			k.deps.Note("NVMe: " + m.Progress.Note)
 		case m.Index < 0 || m.Index >= len(list):
-		case m.Done && !told[m.Index]:
-			told[m.Index] = true
-			k.heard(list[m.Index], m)
+		case m.Done:
+			once(m.Index, m)
 		}
 	}})
 	if err == nil {
 		err = errors.New("the child ended without a word about it")
 	}
-	for i, w := range list {
-		if !told[i] {
-			k.heard(w, ChildProgress{Error: AsChildError(err)})
-		}
+	for i := range list {
+		once(i, ChildProgress{Error: AsChildError(err)})
 	}
 }
 
