@@ -56,6 +56,8 @@ const (
 	knockPause  = 500 * time.Millisecond
 	refusedMin  = time.Second
 	refusedMax  = 20 * time.Second
+
+	unavailableMax = 2 * time.Second
 )
 
 // Run keeps sessions until ctx ends. ready is closed when it hears the kernel: what is lost from then on is not missed,
@@ -199,8 +201,13 @@ func (s *Supervisor) recover(ctx context.Context, rec Record, why string, logout
 			pause(ctx, knockPause)
 			continue
 		}
+		most := refusedMax
+		if codeOf(err) == CodeUnavailable { // the target says itself that it may pass
+			most = unavailableMax
+		}
+		wait = min(wait, most)
 		pause(ctx, wait)
-		wait = min(2*wait, refusedMax)
+		wait = min(wait*3/2, most)
 	}
 }
 
@@ -217,15 +224,18 @@ func (s *Supervisor) knock(ctx context.Context, rec Record) error {
 
 // unreachable tells whether an attempt ended before anybody answered.
 func unreachable(err error) bool {
-	c := (interface{ Code() string })(nil)
-	if !errors.As(err, &c) {
-		return false
-	}
-	switch Code(c.Code()) {
+	switch codeOf(err) {
 	case CodeDial, CodeTimeout, CodeClosed:
 		return true
 	}
 	return false
+}
+
+func codeOf(err error) Code {
+	if c := (interface{ Code() string })(nil); errors.As(err, &c) {
+		return Code(c.Code())
+	}
+	return ""
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -121,17 +121,17 @@ func (s side) round(port *event.Port, machine *lio.Machine) error {
 	if err := run(s.before); err != nil {
 		return err
 	}
-	took, err := s.login(s.all, targets)
+	sessions, disks, err := s.login(s.all, targets)
 	if err == nil {
-		err = errors.Join(tell("sixteen", took), run(s.logout), gone())
+		err = errors.Join(tell("sixteen", sessions), tell("sixteen-disks", disks), run(s.logout), gone())
 	}
 	if err != nil {
 		return err
 	}
-	if took, err = s.login(s.one, 1); err != nil {
+	if sessions, disks, err = s.login(s.one, 1); err != nil {
 		return err
 	}
-	if err := tell("single", took); err != nil {
+	if err := errors.Join(tell("single", sessions), tell("single-disks", disks)); err != nil {
 		return err
 	}
 	if s.keeper != nil {
@@ -145,19 +145,49 @@ func (s side) round(port *event.Port, machine *lio.Machine) error {
 		}()
 		time.Sleep(2 * time.Second) // until it listens; it is not what is measured
 	}
-	if took, err = recovery(machine); err != nil {
+	took, err := recovery(machine)
+	if err != nil {
 		return err
 	}
 	return errors.Join(tell("recovery", took), run(s.logout), gone())
 }
 
-func (s side) login(commands [][]string, disks int) (time.Duration, error) {
+// login says how long it took until so many sessions were logged in, and until their disks were there.
+func (s side) login(commands [][]string, count int) (sessions, disks time.Duration, err error) {
 	begun := time.Now()
-	if err := run(commands); err != nil {
-		return 0, err
+	ran := make(chan error, 1)
+	go func() { ran <- run(commands) }()
+	if err := until(func() (bool, error) { return loggedIn() == count, nil }, begun); err != nil {
+		return 0, 0, errors.Join(err, <-ran)
 	}
-	err := until(func(n int) bool { return n == disks }, begun)
-	return time.Since(begun), err
+	sessions = time.Since(begun)
+	rescued := false
+	err = until(func() (bool, error) {
+		n, err := diskCount()
+		if !rescued && time.Since(begun) > 30*time.Second { // iscsid has been seen to forget one
+			rescued = true
+			err = errors.Join(err, run([][]string{{"/usr/sbin/iscsiadm", "-m", "session", "-R"}}))
+		}
+		return n == count, err
+	}, begun)
+	disks = time.Since(begun)
+	return sessions, disks, errors.Join(err, <-ran)
+}
+
+func loggedIn() int {
+	n := 0
+	states, _ := filepath.Glob("/sys/class/iscsi_session/*/state")
+	for _, f := range states {
+		if b, err := os.ReadFile(f); err == nil && string(b) == "LOGGED_IN\n" {
+			n++
+		}
+	}
+	return n
+}
+
+func diskCount() (int, error) {
+	list, err := filepath.Glob("/dev/sd*")
+	return len(list), err
 }
 
 func run(commands [][]string) error {
@@ -169,20 +199,20 @@ func run(commands [][]string) error {
 	return nil
 }
 
-func gone() error { return until(func(n int) bool { return n == 0 }, time.Now()) }
+func gone() error {
+	return until(func() (bool, error) { n, err := diskCount(); return n == 0, err }, time.Now())
+}
 
-// until waits for a number of disks.
-func until(good func(int) bool, since time.Time) error {
+// until waits for something that has no event.
+func until(good func() (bool, error), since time.Time) error {
 	for {
-		list, err := filepath.Glob("/dev/sd*")
-		if err != nil {
+		ok, err := good()
+		if ok || err != nil {
 			return err
 		}
-		if good(len(list)) {
-			return nil
-		}
 		if time.Since(since) > time.Minute {
-			return fmt.Errorf("%d disks", len(list))
+			n, _ := diskCount()
+			return fmt.Errorf("after a minute: %d sessions, %d disks", loggedIn(), n)
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -1,0 +1,103 @@
+package iscsi
+
+import (
+	"io/fs"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"initd/hw/sysfs"
+)
+
+// machine is the part of a /sys with one session of ours and one of iscsid's, as Linux 6.12 shows them.
+func machineWithSessions() *sysfs.FS {
+	files := fstest.MapFS{}
+	add := func(name, text string) { files[name] = &fstest.MapFile{Data: []byte(text + "\n")} }
+	link := func(name, to string) { files[name] = &fstest.MapFile{Data: []byte(to), Mode: fs.ModeSymlink} }
+	for id, iface := range map[string]string{"1": "initd-80aabbccddee", "2": "default"} {
+		host := map[string]string{"1": "host5", "2": "host6"}[id]
+		dev := "sys/devices/platform/" + host + "/session" + id
+		s := dev + "/iscsi_session/session" + id
+		add(s+"/state", "LOGGED_IN")
+		add(s+"/targetname", "iqn.2026-01.net.example:t"+id)
+		add(s+"/initiatorname", testInitiator)
+		add(s+"/ifacename", iface)
+		add(s+"/tpgt", "1")
+		add(s+"/recovery_tmo", "off")
+		link(s+"/device", "../../../session"+id)
+		link("sys/class/iscsi_session/session"+id, "../../devices/platform/"+host+"/session"+id+"/iscsi_session/session"+id)
+		c := "sys/class/iscsi_connection/connection" + id + ":0"
+		add(c+"/state", "up")
+		add(c+"/address", "192.0.2.50")
+		add(c+"/port", "3260")
+		add(c+"/persistent_address", "2001:db8::50")
+		add(c+"/persistent_port", "3260")
+		unit := dev + "/target" + host[4:] + ":0:0/" + host[4:] + ":0:0:3"
+		add(unit+"/wwid", "naa.6001405")
+		add(unit+"/block/sd"+map[string]string{"1": "a", "2": "b"}[id]+"/size", "2048")
+	}
+	add("sys/devices/platform/host5/session1/target5:0:0/5:0:0:16684/block/sdc/size", "2048")
+	return sysfs.New(files)
+}
+
+func TestSessionsAreReadWhoeverMadeThem(t *testing.T) {
+	list, err := Sessions(machineWithSessions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Session{
+		{ID: 1, Host: 5, Target: "iqn.2026-01.net.example:t1", Tag: 1, Initiator: testInitiator, State: "LOGGED_IN", Conn: "up", Address: "192.0.2.50:3260",
+			Portal: "[2001:db8::50]:3260", Iface: "initd-80aabbccddee", Recovery: "off", Disks: []Disk{{3, "sda", "naa.6001405"}, {16684, "sdc", ""}}},
+		{ID: 2, Host: 6, Target: "iqn.2026-01.net.example:t2", Tag: 1, Initiator: testInitiator, State: "LOGGED_IN", Conn: "up", Address: "192.0.2.50:3260",
+			Portal: "[2001:db8::50]:3260", Iface: "default", Recovery: "off", Disks: []Disk{{3, "sdb", "naa.6001405"}}},
+	}
+	if diff := cmp.Diff(want, list); diff != "" {
+		t.Fatal(diff)
+	}
+	if isid, ok := list[0].ISID(); !ok || isid.String() != "80aabbccddee" || list[1].Ours() {
+		t.Error("whose they are is told by the mark")
+	}
+	if d, ok := list[0].Disk(300); !ok || d.Name != "sdc" { // 300 in the flat address space
+		t.Errorf("LUN 300: %+v, %v", d, ok)
+	}
+	if _, ok := list[0].Disk(4); ok {
+		t.Error("a LUN that is not there")
+	}
+	if list, err := Sessions(sysfs.New(fstest.MapFS{})); err != nil || len(list) != 0 {
+		t.Errorf("without the kernel's iSCSI: %v, %v", list, err)
+	}
+}
+
+func TestRecordsOutliveTheProcess(t *testing.T) {
+	r := RecordsAt(t.TempDir())
+	if list, err := r.List(); err != nil || len(list) != 0 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	rec := Record{Session: 3, Host: 4, ISID: "80aabbccddee", Config: Config{Target: "iqn.2026-01.net.example:a"}, Time2Wait: 2, Unit: "iscsi-path/a/x"}
+	if err := r.Write(rec); err != nil {
+		t.Fatal(err)
+	}
+	rec.Version = recordVersion
+	got, err := r.Read(rec.ISID)
+	if diff := cmp.Diff(rec, got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	if r.Kept() {
+		t.Error("nobody keeps them yet")
+	}
+	release, err := r.Lock(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Lock(false); err != ErrKept || !r.Kept() {
+		t.Errorf("a second keeper: %v", err)
+	}
+	release()
+	if r.Kept() {
+		t.Error("a lock that outlives its holder")
+	}
+	if err := r.Remove(rec.ISID); err != nil || r.Remove(rec.ISID) != nil {
+		t.Error(err)
+	}
+}
