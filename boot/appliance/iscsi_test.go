@@ -41,7 +41,7 @@ func TestProblemsOfISCSI(t *testing.T) {
 			t.Errorf("%s: got\n%s\nwant %q", tc.name, got, tc.want)
 		}
 	}
-	if _, err := Parse([]Source{{Name: "f.yaml", Data: []byte(entry(good+", options: {recovery-timeout: 0s, immediate-data: false}, luns: [{lun: 0}, {lun: 300, name: far}]"))}}); err != nil {
+	if _, err := Parse([]Source{{Name: "f.yaml", Data: []byte(entry(good + ", options: {recovery-timeout: 0s, immediate-data: false}, luns: [{lun: 0}, {lun: 300, name: far}]"))}}); err != nil {
 		t.Error(err)
 	}
 }
