@@ -222,6 +222,7 @@ func comesLater(t *testing.T, s *room.Room, m *vm.VM, later, asked *vm.Disk) {
 	}
 	m.WaitEventAfter(refused, "the late volume is open", room.Unit("luks/later", "done"), vm.Guard)
 	m.AddDisk(asked)
+	m.WaitEventAfter(refused, "it asks", vm.Is("attempt", "unit", "luks/asked", "op", "apply"), vm.Guard)
 	room.Hand(t, m, "unlock", "asked", "open sesame")
 	m.WaitEventAfter(refused, "the volume that people open is open", room.Unit("luks/asked", "done"), vm.Guard)
 }
