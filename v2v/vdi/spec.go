@@ -94,7 +94,6 @@ func (h header) encode() []byte {
 func (h header) check(img string, fileSize int64, opt image.OpenOptions) error {
 	var null [16]byte
 	again := "convert it with the program that wrote it"
-	need := (h.size + uint64(max(h.block, 1)) - 1) / uint64(max(h.block, 1))
 	switch {
 	case h.signature != signature:
 		return &image.Error{Fault: image.NotThis, Code: "vdi-magic", Image: img, Format: name, What: "it has no VDI signature"}
@@ -116,7 +115,7 @@ func (h header) check(img string, fileSize int64, opt image.OpenOptions) error {
 		return fault(image.Unsupported, img, "vdi-extra", fmt.Sprintf("%d bytes before each block are not read", h.extra), again)
 	case h.blocks > maxBlocks:
 		return fault(image.TooLarge, img, "vdi-blocks", fmt.Sprintf("a map of %d blocks; at most %d are read", h.blocks, maxBlocks), "")
-	case uint64(h.blocks) < need:
+	case h.size > uint64(h.blocks)*uint64(h.block):
 		return image.Corruptf(img, name, "vdi-blocks", "%d blocks of %d bytes do not hold the virtual size of %d bytes", h.blocks, h.block, h.size)
 	case h.allocated > h.blocks:
 		return image.Corruptf(img, name, "vdi-allocated", "%d blocks are said to be allocated, of %d", h.allocated, h.blocks)
