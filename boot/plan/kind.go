@@ -44,6 +44,7 @@ type Expansion struct {
 	units    []Unit
 	origin   map[string]string     // unit ID -> path in the appliance
 	asked    map[Resource][]string // the paths at which a resource is named
+	mounts   map[string]string     // for MountOf: where each is, without and with a slash at its end
 }
 
 // Fail reports a problem at a path of the appliance ("mounts[0].what").
@@ -141,13 +142,25 @@ func (x *Expansion) Needed(at, s string) (r Resource, ok bool) {
 
 // MountOf returns the mount of this appliance that holds p, if one does.
 func (x *Expansion) MountOf(p string) (Resource, bool) {
-	best := ""
-	for _, m := range x.Appliance.Mounts {
-		if (p == m.Where || strings.HasPrefix(p, strings.TrimSuffix(m.Where, "/")+"/")) && len(m.Where) > len(best) {
-			best = m.Where
+	if x.mounts == nil {
+		x.mounts = make(map[string]string, len(x.Appliance.Mounts))
+		for _, m := range x.Appliance.Mounts {
+			if m.Where != "" {
+				x.mounts[strings.TrimSuffix(m.Where, "/")] = m.Where
+			}
 		}
 	}
-	return MountResource(best), best != ""
+	for {
+		p = strings.TrimSuffix(p, "/")
+		if where, ok := x.mounts[p]; ok {
+			return MountResource(where), true
+		}
+		up := strings.LastIndexByte(p, '/')
+		if up < 0 {
+			return MountResource(""), false
+		}
+		p = p[:up]
+	}
 }
 
 // Policy lays what the file says over a kind's defaults.
