@@ -126,6 +126,9 @@ func boot(ctx context.Context, p places) error {
 	plugged := make(chan struct{})
 	go o.drivers(life, plugged)
 	<-plugged
+	if !o.root.inside {
+		linkModprobe()
+	}
 	o.watchdog(life)
 	if o.root.inside {
 		o.takeHanded()
@@ -242,6 +245,16 @@ func (o *orchestrator) lose(unit, reason string) {
 func (o *orchestrator) drivers(ctx context.Context, plugged chan struct{}) {
 	if err := step.Hotplug(ctx, &onceDrivers{Loader: o.loader, done: plugged}, o.note); err != nil {
 		o.note(err.Error())
+	}
+}
+
+// linkModprobe lets the kernel's own requests for modules find this program.
+// The link is not in the image: on its way to /init, and while the drivers
+// are loaded, the kernel asks for dozens of algorithms that no module has, and
+// would start initd for each. A root that has a modprobe keeps it.
+func linkModprobe() {
+	if _, err := os.Lstat(usual); err == nil {
+		_ = os.Symlink("../bin/initd", "/usr/sbin/modprobe") // it is there: kept
 	}
 }
 

@@ -33,6 +33,9 @@ type Call struct {
 	// Files are inherited by the child in this order: devices, sealed memfds
 	// with secrets. They stay open here.
 	Files []*os.File
+	// Compute says that the child computes for long, in much memory: it gets all
+	// processors and huge pages. Others are through before either would pay.
+	Compute bool
 	// Progress hears what the child tells while it runs.
 	Progress func(ChildProgress)
 	// Grace is how long a child may take to end after ctx did and it was

@@ -102,9 +102,11 @@ func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress fu
 		p.Requests = append(p.Requests, s.KMIP.request(u.ID))
 	}
 	finish := onceEach(len(us), done)
+	together := together{finish: finish}
 	c := Call{Func: "kmip", Unit: us[0].ID, Params: p, Progress: func(m ChildProgress) {
 		switch {
-		case m.Index < 0:
+		case m.Index < 0: // an event follows what a server has answered
+			together.flush()
 			a.observe(m.Result)
 			if m.Progress != nil {
 				for i := range us {
@@ -113,15 +115,16 @@ func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress fu
 			}
 		case m.Index >= len(us):
 		case m.Error != nil:
-			finish(m.Index, m.Error)
+			together.add(m.Index, m.Error)
 		case len(m.Files) == 1:
 			var f kmipFound
 			_ = json.Unmarshal(m.Result, &f)
 			progress(m.Index, engine.Progress{Server: f.Server, Object: p.Requests[m.Index].Selector.String()})
-			finish(m.Index, a.deps.Keys.Put(names[m.Index], m.Files[0]))
+			together.add(m.Index, a.deps.Keys.Put(names[m.Index], m.Files[0]))
 		}
 	}}
 	_, err := a.deps.Children.Run(ctx, c)
+	together.flush()
 	if err == nil {
 		err = errors.New("the child ended without an answer for this key")
 	}
@@ -169,20 +172,52 @@ func (a *keyAction) readFiles(ctx context.Context, us []*plan.Unit, done func(in
 	if len(which) == 0 {
 		return
 	}
+	together := together{finish: finish}
 	_, err := a.deps.Children.Run(ctx, Call{Func: "keyfile", Unit: us[which[0]].ID, Params: p, Objects: objects, Progress: func(m ChildProgress) {
 		switch {
 		case m.Index < 0 || m.Index >= len(which) || !m.Done:
 		case m.Error != nil:
-			finish(which[m.Index], m.Error)
+			together.add(which[m.Index], m.Error)
 		case len(m.Files) == 1:
-			finish(which[m.Index], a.deps.Keys.Put(names[m.Index], m.Files[0]))
+			together.add(which[m.Index], a.deps.Keys.Put(names[m.Index], m.Files[0]))
 		}
 	}})
+	together.flush()
 	if err == nil {
 		err = errors.New("the child ended without this key")
 	}
 	for _, i := range which {
 		finish(i, err)
+	}
+}
+
+// together holds results back until all that came in a row are there: what
+// waits for them can then be opened by one pair of processes.
+type together struct {
+	finish func(int, error)
+
+	mu   sync.Mutex
+	held []held // guarded by mu
+}
+
+type held struct {
+	i   int
+	err error
+}
+
+func (t *together) add(i int, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.held = append(t.held, held{i, err})
+}
+
+func (t *together) flush() {
+	t.mu.Lock()
+	list := t.held
+	t.held = nil
+	t.mu.Unlock()
+	for _, h := range list {
+		t.finish(h.i, h.err)
 	}
 }
 

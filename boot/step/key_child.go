@@ -177,10 +177,15 @@ func sealKeyFile(path string) (*os.File, error) {
 		return nil, fmt.Errorf("read key: %w", err)
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err == nil && st.Mode().Perm()&0o077 != 0 {
+	st, err := f.Stat()
+	if err == nil && st.Mode().Perm()&0o077 != 0 {
 		return nil, &ChildError{CodeText: "KEY-FILE-MODE", Message: fmt.Sprintf("read key %s: others may read it (mode %04o)", path, st.Mode().Perm()), HintText: "chmod 0400 " + path, ObjectText: path, Final: true}
 	}
-	b, err := secret.Read(f, maxKeyFile)
+	limit := maxKeyFile
+	if err == nil && st.Mode().IsRegular() && st.Size() > 0 { // locked memory is touched page by page
+		limit = int(min(st.Size(), maxKeyFile))
+	}
+	b, err := secret.Read(f, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", path, err)
 	}

@@ -40,7 +40,7 @@ func openVolumes(ctx context.Context, in *ChildInput) (any, error) {
 	}
 	_, err := luks.OpenBatch(ctx, volumes, luks.Batch{
 		Derive: func(ctx context.Context, files []*os.File, p luks.DeriveParams, tell func(luks.Told)) (func() error, error) {
-			wait, err := in.Sub(ctx, Call{Func: "luks-derive", Params: p, Files: files, Progress: func(m ChildProgress) {
+			wait, err := in.Sub(ctx, Call{Func: "luks-derive", Params: p, Files: files, Compute: true, Progress: func(m ChildProgress) {
 				var t luks.Told
 				if json.Unmarshal(m.Result, &t) == nil {
 					tell(t)

@@ -37,3 +37,13 @@ func (t *tracker) update() {
 		t.post(changed)
 	}
 }
+
+// satisfied: something was asked for, and all of it is present.
+func (t *tracker) satisfied() bool {
+	for _, f := range t.known {
+		if !f.Present {
+			return false
+		}
+	}
+	return len(t.known) > 0
+}

@@ -100,6 +100,17 @@ func (w *BlockWatcher) stir(c block.Change) {
 	}
 }
 
+// probeLater is how long devices that nobody waits for are left unread: all
+// that is asked for is there, and what comes then are mostly the volumes that
+// this boot opens, one after the other.
+const probeLater = time.Second
+
+func (w *BlockWatcher) unread() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.world.Unread()
+}
+
 // probed is the answer of a probing child.
 type probed struct {
 	request block.Request
@@ -118,12 +129,22 @@ func (w *BlockWatcher) Watch(ctx context.Context, interests <-chan []plan.Resour
 	if err := w.enumerate(); err != nil {
 		return err
 	}
+	var later <-chan time.Time
 	for {
-		w.startProbes(ctx, results)
+		switch {
+		case !t.satisfied():
+			w.startProbes(ctx, results)
+			later = nil
+		case later == nil && w.unread():
+			later = time.After(probeLater)
+		}
 		t.update()
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-later:
+			w.startProbes(ctx, results)
+			later = nil
 		case list, ok := <-interests:
 			if !ok {
 				interests = nil

@@ -162,13 +162,27 @@ func (c Reread) apply(w *World) {
 func (w *World) ToProbe() []Request {
 	var requests []Request
 	for _, e := range w.sorted() {
-		if e.wanted <= e.asked || !e.device.probeable() || w.passive(e.device) || e.notReady != "" {
+		if !w.due(e) {
 			continue
 		}
 		e.asked = e.wanted
 		requests = append(requests, Request{Name: e.device.Name, Node: e.device.Node(), Generation: e.wanted})
 	}
 	return requests
+}
+
+// Unread tells whether ToProbe would return anything.
+func (w *World) Unread() bool {
+	for _, e := range w.devices {
+		if w.due(e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *World) due(e *entry) bool {
+	return e.wanted > e.asked && e.device.probeable() && !w.passive(e.device) && e.notReady == ""
 }
 
 // Devices returns all devices, sorted by name.

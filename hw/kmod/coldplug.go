@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -55,8 +57,27 @@ func (l *Loader) Coldplug(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
+	// What makes the processor faster takes its time (self-tests of ciphers), and drives no device: it does not hold those up.
+	var devices, processor []string
 	for _, alias := range all {
+		if strings.HasPrefix(alias, "cpu:") {
+			processor = append(processor, alias)
+		} else {
+			devices = append(devices, alias)
+		}
+	}
+	var errs [2]error
+	var both sync.WaitGroup
+	for i, list := range [][]string{devices, processor} {
+		both.Go(func() { errs[i] = l.coldplug(ctx, list) })
+	}
+	both.Wait()
+	return errors.Join(errs[:]...)
+}
+
+func (l *Loader) coldplug(ctx context.Context, aliases []string) error {
+	var errs []error
+	for _, alias := range aliases {
 		if _, err := l.index.Lookup(alias); err != nil {
 			continue
 		}

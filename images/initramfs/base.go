@@ -33,8 +33,7 @@ func (b *builder) addBase(context.Context) error {
 		b.tree[`/`+dir] = &node{path: "/" + dir, mode: fs.ModeSymlink | 0o777, owner: "root", group: "root", target: "usr/" + dir, by: byInitd, from: "made"}
 		b.tree.dir("/usr/"+dir, 0o755, byInitd)
 	}
-	// The kernel calls it when it needs a module (kernel.modprobe).
-	b.tree.link("/usr/sbin/modprobe", "../bin/initd", byInitd)
+	// The orchestrator makes /usr/sbin/modprobe, a link to initd: in the image the kernel would start it dozens of times before.
 	for _, dir := range []string{"/dev", "/etc", "/mnt", "/proc", "/run", "/srv", "/sys", "/usr", "/var", "/var/lib", "/var/log", "/var/cache", "/var/tmp"} {
 		b.tree.dir(dir, 0o755, byInitd)
 	}

@@ -37,7 +37,7 @@ func TestAnImageWithRedisServerIsWholeAndComesOutTheSameTwice(t *testing.T) {
 	}
 	root, names := unpack(t, m)
 	for _, want := range []string{
-		"init", "usr/bin/initd", "usr/sbin/modprobe", "sbin", "etc/initd/appliance.yaml", "usr/bin/redis-server", "usr/bin/redis-cli",
+		"init", "usr/bin/initd", "sbin", "etc/initd/appliance.yaml", "usr/bin/redis-server", "usr/bin/redis-cli",
 		"usr/bin/redis-check-rdb", "usr/sbin/fsck.ext4", "usr/lib64/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu/libc.so.6",
 		"usr/lib/x86_64-linux-gnu/libgcc_s.so.1", "var/lib/redis", "var/log/redis", "etc/passwd", "dev/console",
 	} {

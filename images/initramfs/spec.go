@@ -42,7 +42,7 @@ type Text struct {
 // Spec says what an image shall hold.
 type Spec struct {
 	Init  string // the program that becomes /init
-	Initd string // the program that becomes /usr/bin/initd, and /usr/sbin/modprobe by a link
+	Initd string // the program that becomes /usr/bin/initd; the orchestrator makes /usr/sbin/modprobe a link to it
 	Texts []Text
 	Files []File
 	// Modules are names or aliases that the kernel must have, as modules or built in.

@@ -86,7 +86,7 @@ func TestResultAndProgressArriveAndArgvHoldsOnlyNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := string(r.Result), `"hello child echo PATH=/usr/sbin:/usr/bin:/sbin:/bin,LANG=C"`; got != want {
+	if got, want := string(r.Result), `"hello child echo PATH=/usr/sbin:/usr/bin:/sbin:/bin,LANG=C,GOMAXPROCS=1,GODEBUG=disablethp=1"`; got != want {
 		t.Errorf("result: got %s, want %s", got, want)
 	}
 	if len(heard) != 1 || heard[0] != 3 {

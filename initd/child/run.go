@@ -162,6 +162,10 @@ func (r *Runner) start(ctx context.Context, c step.Call, h *hold) (*child, error
 	cmd := exec.Command(r.Exe, "child", c.Func)
 	cmd.Args[0] = "initd"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C"}
+	if !c.Compute {
+		// A huge page costs more to clear than such a process ever uses of it, and a second processor more to wake.
+		cmd.Env = append(cmd.Env, "GOMAXPROCS=1", "GODEBUG=disablethp=1")
+	}
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = append([]*os.File{mem, theirs}, c.Files...)

@@ -156,7 +156,7 @@ func (b *boss) start(m *machine, now time.Time) {
 	path := b.paths.current()
 	spec := &wire.Spec{
 		Path: path, Argv: []string{path, "boot"},
-		Env:      []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "TERM=linux"},
+		Env:      []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "TERM=linux", "GODEBUG=disablethp=1"},
 		OOMScore: -900,
 		Files:    []uint32{0, 1, 2, wire.FD},
 	}

@@ -229,7 +229,7 @@ func names(fd int) ([]string, error) {
 func (m *machine) startAdopted() error {
 	spec, err := (&wire.Spec{
 		Path: wire.AdoptPath, Argv: []string{"@initd", "boot", "--adopt"},
-		Env:      []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "TERM=linux"},
+		Env:      []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/", "TERM=linux", "GODEBUG=disablethp=1"},
 		OOMScore: -900,
 		Files:    []uint32{0, 1, 2},
 	}).Encode()
