@@ -110,7 +110,7 @@ soak-repeat: build packages kernel debian-root ## the unit tests, shuffled, and 
 
 .PHONY: bench
 bench: build packages kernel ## measure, side by side with what users would pick instead
-	@go test -run '^$$' -bench . -benchtime 1x -timeout 60m $(shell go list ./... | grep -e /bench$$ || echo ./qemu-tests/vm)
+	@go test -run '^$$' -bench . -benchtime 1x -timeout 4h $(shell go list ./... | grep -e /bench$$ || echo ./qemu-tests/vm)
 
 .PHONY: lint
 lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, the import rules and the package docs
