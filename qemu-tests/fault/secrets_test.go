@@ -175,7 +175,7 @@ services:
 	const kept, keptSize = 256 << 20, 1 << 20
 	r.StartPeer()
 	m := r.NewStore(disks...).Append(fmt.Sprintf("memmap=%#x$%#x ramoops.mem_address=%#x ramoops.mem_size=%#x", keptSize, kept, kept, keptSize),
-		"ramoops.record_size=0x40000", "ramoops.max_reason=3", "pstore.compress=none", "rootfstype=ramfs").Start() // 3: KMSG_DUMP_SHUTDOWN
+		"ramoops.record_size=0x40000", "ramoops.max_reason=3", "pstore.compress=none", "pstore.kmsg_bytes=262144", "rootfstype=ramfs").Start() // 3: KMSG_DUMP_SHUTDOWN
 	m.Console().WaitFor("Passphrase for typed: ", vm.Guard)
 	m.Type(phrase + "\r")
 	m.WaitEvent("typed is open", room.Unit("luks/typed", "done"), vm.Guard)
@@ -265,7 +265,7 @@ services:
 	pstore := filepath.Join(t.TempDir(), "pstore")
 	m.QMP("pmemsave", map[string]any{"val": kept, "size": keptSize, "filename": pstore})
 	keeps, err := os.ReadFile(pstore)
-	if err != nil || !bytes.Contains(keeps, []byte("Run /init as init process")) {
+	if err != nil || !bytes.Contains(keeps, []byte("reboot: Power down")) {
 		t.Errorf("what pstore keeps is not the kernel's log of this run: %v", err)
 	}
 	texts := map[string][]byte{"pstore": keeps, "report": []byte(report), "bundle": bundle, "console": []byte(m.Console().Text())}
