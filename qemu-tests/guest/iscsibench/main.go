@@ -224,7 +224,14 @@ func recovery(machine *lio.Machine) (time.Duration, error) {
 	if err != nil || len(list) != 1 {
 		return 0, fmt.Errorf("%d disks: %w", len(list), err)
 	}
-	f, err := os.OpenFile(list[0], os.O_RDONLY|unix.O_DIRECT, 0)
+	var f *os.File
+	err = until(func() (bool, error) { // the node is there a little before the disk can be opened
+		f, err = os.OpenFile(list[0], os.O_RDONLY|unix.O_DIRECT, 0)
+		if errors.Is(err, unix.ENXIO) {
+			return false, nil
+		}
+		return true, err
+	}, time.Now())
 	if err != nil {
 		return 0, err
 	}
