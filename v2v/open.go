@@ -69,6 +69,7 @@ func (o *reading) flags(c *cobra.Command) {
 func (o *reading) flagsWithoutFormat(c *cobra.Command) {
 	f := c.Flags()
 	f.BoolVar(&o.opening.IgnoreSnapshots, "ignore-snapshots", false, "read the current state of an image that holds snapshots, which are left out")
+	f.StringVar(&o.opening.Disk, "disk", "", "of an appliance (OVA) with several disks the one with this `ID` or file")
 	f.BoolVar(&o.opening.IgnoreBitmaps, "ignore-bitmaps", false, "leave out dirty bitmaps")
 	f.BoolVar(&o.files.NoSiblings, "alone", false, "refuse every further file that the image names")
 	f.BoolVarP(&o.files.Shared, "force-share", "U", false, "read an image that another process has open for writing; what is read may never have been")
