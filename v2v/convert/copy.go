@@ -3,6 +3,7 @@ package convert
 import (
 	"bytes"
 	"context"
+	"io"
 	"runtime"
 
 	"initd/v2v/image"
@@ -23,6 +24,9 @@ const (
 type CopyOptions struct {
 	// Workers is how many goroutines decode and encode; 0 is one a core, and twice as many where they write too.
 	Workers int
+	// Plain is the image's file. Data that lie there as they are, by the reader's map, are read from it and not through the reader; nil asks
+	// the reader for all. It must be the same bytes that the reader has.
+	Plain io.ReaderAt
 	// Rate limits how much data are read, in bytes per second; 0 is no limit.
 	Rate int64
 	// Digest computes the digest of the disk's content on the way.
@@ -83,7 +87,7 @@ func Copy(ctx context.Context, r image.Reader, w image.Writer, opt CopyOptions) 
 	e.work = func(ctx context.Context, ch *chunk) error {
 		if !ch.gap {
 			e.bufs.room(ch)
-			if err := ch.read(r); err != nil {
+			if err := ch.read(r, opt.Plain); err != nil {
 				return err
 			}
 		}

@@ -28,7 +28,8 @@ type chunk struct {
 	done  chan struct{}
 }
 
-type span struct{ off, length int64 }
+// span is a range of data, and where it lies in the image's file; -1 if that is not known.
+type span struct{ off, length, place int64 }
 
 func (c *chunk) end() int64 { return c.off + c.length }
 

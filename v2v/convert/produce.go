@@ -22,7 +22,7 @@ func fromExtents(r image.Reader, from, chunkSize int64, limit *limiter) func(con
 			if e.Kind != image.Data {
 				continue
 			}
-			if err := p.data(e.Offset, e.End()); err != nil {
+			if err := p.data(e.Offset, e.End(), placeOf(e)); err != nil {
 				return err
 			}
 		}
@@ -43,7 +43,15 @@ type producer struct {
 	limit     *limiter
 }
 
-func (p *producer) data(from, to int64) error {
+// placeOf is where an extent's data lie in the image's file; -1 where they have to be asked from the reader.
+func placeOf(e image.Extent) int64 {
+	if e.Compressed || e.File != 0 {
+		return -1
+	}
+	return e.Place
+}
+
+func (p *producer) data(from, to, place int64) error {
 	for from < to {
 		start := from / p.chunkSize * p.chunkSize
 		if p.open == nil || p.open.off != start {
@@ -52,7 +60,10 @@ func (p *producer) data(from, to int64) error {
 			}
 		}
 		stop := min(to, p.open.end())
-		p.open.parts = append(p.open.parts, span{from, stop - from})
+		p.open.parts = append(p.open.parts, span{from, stop - from, place})
+		if place >= 0 {
+			place += stop - from
+		}
 		from = stop
 	}
 	return nil
@@ -115,8 +126,12 @@ func (p *producer) close() error {
 	return p.gap(p.size)
 }
 
-// read fills a chunk's buffer.
-func (c *chunk) read(r image.Reader) error {
+// read fills a chunk's buffer. Plain is the image's file, where it is known: what lies there as it is needs no reader, and is not copied
+// out of another process. The map says where, and nobody vouches for it: a place outside the file is the reader's to judge.
+func (c *chunk) read(r image.Reader, plain io.ReaderAt) error {
+	if plain != nil && c.readPlain(plain) {
+		return nil
+	}
 	if !c.sparse {
 		return readFull(r, c.buf, c.off)
 	}
@@ -130,6 +145,25 @@ func (c *chunk) read(r image.Reader) error {
 	}
 	clear(c.buf[at-c.off:])
 	return nil
+}
+
+// readPlain says whether all data of a chunk lie plainly in the file, and were read.
+func (c *chunk) readPlain(plain io.ReaderAt) bool {
+	for _, s := range c.parts {
+		if s.place < 0 {
+			return false
+		}
+	}
+	at := c.off
+	for _, s := range c.parts {
+		clear(c.buf[at-c.off : s.off-c.off])
+		at = s.off + s.length
+		if n, _ := plain.ReadAt(c.buf[s.off-c.off:at-c.off], s.place); int64(n) != s.length {
+			return false
+		}
+	}
+	clear(c.buf[at-c.off:])
+	return true
 }
 
 func readFull(r io.ReaderAt, p []byte, off int64) error {
@@ -179,7 +213,7 @@ func (p *producer) bytes(off int64, data []byte) error {
 			clear(p.open.buf)
 		}
 		n := copy(p.open.buf[off-start:], data)
-		p.open.parts = append(p.open.parts, span{off, int64(n)})
+		p.open.parts = append(p.open.parts, span{off, int64(n), -1})
 		off, data = off+int64(n), data[n:]
 	}
 	return nil

@@ -320,6 +320,10 @@ func (j *job) copy(ctx context.Context) error {
 		opt.Save, opt.Every = j.resume.save, cmp.Or(j.SaveEvery, saveEvery)
 	}
 	var err error
+	// These formats' places are bytes of the file that was opened, and nothing lies over them: no log, no archive around it.
+	if j.src != nil && j.Open != nil && slices.Contains([]string{"qcow2", "vdi"}, j.out.Source.Format) {
+		opt.Plain = j.src
+	}
 	if j.stream != nil {
 		j.out.Result, err = CopyStream(ctx, j.stream, j.writer, opt)
 	} else {
