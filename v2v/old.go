@@ -72,7 +72,7 @@ func diskManager(ctx context.Context, args []string, stderr io.Writer) error {
 		if e, ok := errors.AsType[*image.Error](err); ok && from.bare != "" && e.Fault == image.NotThis {
 			// Other formats are not guessed at: only what is like nothing is an extent.
 			if _, err := openImage(ctx, src, "", opt); isNothing(err) {
-				m.note(fmt.Sprintf("%s: no %s descriptor: taken for the extent itself, %s", source, format, from.bare))
+				m.note(fmt.Sprintf("%s: no %s descriptor: taken for the extent itself, as -f %s does", source, format, from.bare))
 				return openImage(ctx, src, from.bare, opt)
 			}
 		}
