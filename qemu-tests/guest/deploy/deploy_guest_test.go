@@ -93,6 +93,36 @@ func TestDeploy(t *testing.T) {
 	}
 	wantDisk(t, image)
 
+	t.Log("as a job, whose worker is killed in the middle: another one goes on")
+	image = disk(4)
+	if err := os.WriteFile(second, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	queue := []string{"--dir", filepath.Join(dir, "queue")}
+	first := worker(t, queue)
+	v2v(t, "", append([]string{"jobs", "submit", "deploy", "--id", "vm-17", "--rate", "4M", "--mark-every", "2M", "--force", "--by-path", byPath, "-f", "raw", second}, queue...)...)
+	follow := start(t, append([]string{"jobs", "follow", "--json", "vm-17"}, queue...)...)
+	for follow.progress(t) < 5*mib {
+	}
+	if err := first.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Wait()
+	worker(t, queue)
+	if err := follow.wait(t); err != nil {
+		t.Fatal(err)
+	}
+	shown := v2v(t, "", append([]string{"jobs", "show", "--json", "vm-17"}, queue...)...)
+	for _, want := range []string{`"outcome":"lost"`, `"state":"done"`, `"verified":true`} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("no %s in %s", want, shown)
+		}
+	}
+	if strings.Contains(shown, `"resumed":0`) {
+		t.Error("the second worker began anew: " + shown)
+	}
+	wantDisk(t, image)
+
 	t.Log("the target is lost in the middle, and comes back")
 	image = disk(3)
 	if err := os.WriteFile(second, image, 0o600); err != nil {
@@ -214,6 +244,42 @@ func (r *running) wait(t *testing.T) error {
 		t.Log(r.lines.Text())
 	}
 	return r.cmd.Wait()
+}
+
+// worker runs jobs until it is killed, or the test ends.
+func worker(t *testing.T, queue []string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("/bin/v2v", append([]string{"worker", "--lease", "6s"}, queue...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd
+}
+
+// progress is how far the job that is followed has come, in bytes.
+func (r *running) progress(t *testing.T) int64 {
+	t.Helper()
+	if !r.lines.Scan() {
+		t.Fatal("it ended before it came there")
+	}
+	var line struct {
+		State, Error string
+		Progress     struct {
+			Phase string
+			Done  int64
+		}
+	}
+	if err := json.Unmarshal(r.lines.Bytes(), &line); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", line)
+	if line.Progress.Phase != "copy" {
+		return 0
+	}
+	return line.Progress.Done
 }
 
 func wantDisk(t *testing.T, want []byte) {
