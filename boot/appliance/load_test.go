@@ -76,6 +76,8 @@ func TestProblems(t *testing.T) {
 			[]string{
 				`f.yaml:3:37: a: without a match there is nothing to rename; add match: {mac: …} or {path: …}`,
 			}},
+		{"a name that changes", head + "network: {links: [{name: a, rename: true, match: {name: eth0}}]}\n",
+			[]string{`f.yaml:3:57: a: by its old name nobody finds it once it has its new one; write mac or path there`}},
 		{"a member that is no name", head + "network: {links: [{name: a, bond: {mode: 802.3ad, members: [52:54:00:00:00:01, {mac: x}]}}]}\n",
 			[]string{
 				`f.yaml:3:61: "52:54:00:00:00:01" cannot name a link; a name, or {mac: "52:54:00:00:00:01"}`,

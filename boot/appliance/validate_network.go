@@ -149,8 +149,8 @@ func (l *Link) check(c *checks, at string) {
 		c.fail(at+".match", "leave match out", "%s: a link that is made is not looked for", l.Name)
 	case l.Rename && l.Match.Zero():
 		c.fail(at+".rename", "add match: {mac: …} or {path: …}", "%s: without a match there is nothing to rename", l.Name)
-	case l.Rename && l.Match.Name == l.Name:
-		c.fail(at+".rename", "leave rename out", "%s has that name already", l.Name)
+	case l.Rename && l.Match.Name != "":
+		c.fail(at+".match.name", "write mac or path there", "%s: by its old name nobody finds it once it has its new one", l.Name)
 	}
 	if l.MTU != 0 && (l.MTU < 576 || l.MTU > 65535) {
 		c.fail(at+".mtu", "from 576 to 65535", "mtu %d is out of range", l.MTU)

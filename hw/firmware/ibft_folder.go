@@ -115,7 +115,8 @@ func (d folder) nic() (NIC, error) {
 	if n.VLAN, err = vlanOf(uint16(n.VLAN)); err != nil {
 		return n, err
 	}
-	if dev, err := d.sys.LinkBase(d.path + "/device"); err == nil {
+	// A table that names no device leads to the first there is: 0 is a place too.
+	if dev, err := d.sys.LinkBase(d.path + "/device"); err == nil && dev != "0000:00:00.0" {
 		n.PCI = dev
 	}
 	n.Address, err = prefixOf(a[0], bits)
