@@ -105,7 +105,7 @@ soak-kill: build packages kernel ## kill the orchestrator and its children at ev
 .PHONY: soak-repeat
 soak-repeat: build packages kernel debian-root ## the unit tests, shuffled, and the scenarios, SOAK=20 times
 	@go test -run '^TestSoak' -timeout 24h ./v2v/...
-	@go test -count $(SOAK) -shuffle on -timeout 24h $(UNIT_PACKAGES)
+	@go test -count $(SOAK) -shuffle on -skip '^TestSoak' -timeout 24h $(UNIT_PACKAGES)
 	@qemu-tests/run.sh -skip '^TestSoak' -count $(SOAK) -failfast -timeout 24h $(VM_PACKAGES)
 
 .PHONY: bench
