@@ -62,6 +62,8 @@ func TestOnlyTheKnownEarlyDeathIsRetried(t *testing.T) {
 		{"the same in the other function of a tick", []string{int3, "[    1.181200] RIP: 0010:hrtimer_start_range_ns+0x1cb/0x440", panic}, true},
 		{"the same after init has started is the guest's own", []string{begun, int3, clock, panic}, false},
 		{"the same wherever else the kernel patches itself", []string{int3, "[    0.9] RIP: 0010:__kmalloc_noprof+0x1f5/0x420", panic}, true},
+		{"a double fault where the kernel patches itself", []string{"[    4.912754] Oops: double fault: 0000 [#1] PREEMPT SMP NOPTI", "[    4.913369] RIP: 0010:kmem_cache_alloc_noprof+0x6b/0x2f0", panic}, true},
+		{"a double fault after init has started is the guest's own", []string{begun, "[    4.912754] Oops: double fault: 0000 [#1] PREEMPT SMP NOPTI", clock, panic}, false},
 		{"an int3 in a module", []string{int3, "[    0.412399] RIP: 0010:crypt_ctr+0x5/0xd0 [dm_crypt]", panic}, false},
 		{"another oops in the same function", []string{"[    0.4] Oops: general protection fault", clock, panic}, false},
 		{"a panic without an oops", []string{panic}, false},
