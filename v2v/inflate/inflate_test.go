@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 )
 
@@ -28,13 +27,28 @@ func pack(t testing.TB, data []byte, level int) []byte {
 	return b.Bytes()
 }
 
+// sources is real text: that of the packages of v2v.
+func sources(t testing.TB) []byte {
+	t.Helper()
+	files, err := filepath.Glob("../*/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no sources beside this package (%v)", err)
+	}
+	var text []byte
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, b...)
+	}
+	return text
+}
+
 // samples are data of every sort: real text, random, runs of few and many bytes, and mixtures.
 func samples(t testing.TB) [][]byte {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(runtime.GOROOT(), "src/net/http/server.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := sources(t)
 	g := rand.New(rand.NewPCG(1, 2))
 	all := [][]byte{{}, {7}, text, text[:65536], make([]byte, 65536), bytes.Repeat([]byte("ab"), 40000), bytes.Repeat([]byte("abcdefg"), 9000)}
 	for n := range 40 {
@@ -116,10 +130,7 @@ func FuzzDecode(f *testing.F) {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	text, err := os.ReadFile(filepath.Join(runtime.GOROOT(), "src/net/http/server.go"))
-	if err != nil {
-		b.Fatal(err)
-	}
+	text := sources(b)
 	want := text[:65536]
 	packed := pack(b, want, 6)
 	out := make([]byte, len(want))

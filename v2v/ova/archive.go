@@ -115,7 +115,7 @@ func (a *Archive) next(tr *tar.Reader) (*tar.Header, error) {
 		return nil, fmt.Errorf("%s: ova: read the archive: %w", a.img, err)
 	}
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeRegA: //nolint:staticcheck // old archives have it
+	case tar.TypeReg: // the reader calls the type of old archives so too
 	case tar.TypeDir, tar.TypeXGlobalHeader:
 		return nil, a.checkName(h.Name)
 	case tar.TypeSymlink, tar.TypeLink:

@@ -53,7 +53,6 @@ type header struct {
 	uuid, modify       [16]byte
 	link, parent       [16]byte
 	signature, version uint32
-	comment            string
 }
 
 func decode(b []byte) header {

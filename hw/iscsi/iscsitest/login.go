@@ -17,10 +17,9 @@ func crc(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Casta
 
 // auth is where an authentication has come to.
 type auth struct {
-	begun    bool
-	done     bool
-	algo     string
-	response []byte // of the initiator
+	begun bool
+	done  bool
+	algo  string
 }
 
 // login answers one login request.
