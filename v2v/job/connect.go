@@ -30,8 +30,8 @@ type Server struct {
 }
 
 // Connect reaches a queue and makes its bucket if there is none. For the queue of this machine, this process becomes its server
-// until ctx is done, unless another one is.
-func Connect(ctx context.Context, s Server) (*Queue, error) {
+// until ctx is done or the queue is closed, unless another one is.
+func Connect(ctx context.Context, s Server) (_ *Queue, err error) {
 	if strings.Contains(s.URL, "@") {
 		return nil, errors.New("the queue's address holds a user or a token, which everybody sees with ps: give --user with --password-file, or --token-file")
 	}
@@ -40,9 +40,15 @@ func Connect(ctx context.Context, s Server) (*Queue, error) {
 		return nil, err
 	}
 	url := s.URL
-	if url == "" {
-		endpoint, err := serveHere(ctx, s)
+	leave := func() {}
+	defer func() {
 		if err != nil {
+			leave()
+		}
+	}()
+	if url == "" {
+		var endpoint broker.Endpoint
+		if endpoint, leave, err = serveHere(ctx, s); err != nil {
 			return nil, err
 		}
 		key, err := nats.NkeyOptionFromSeed(endpoint.Seed)
@@ -60,22 +66,26 @@ func Connect(ctx context.Context, s Server) (*Queue, error) {
 		conn.Close()
 		return nil, fmt.Errorf("the queue at %s: %w", url, err)
 	}
+	q.leave = leave
 	return q, nil
 }
 
-// serveHere waits its turn as the server of this machine, in the background.
-func serveHere(ctx context.Context, s Server) (broker.Endpoint, error) {
+// serveHere waits its turn as the server of this machine, in the background; leave ends that, and returns when all is on disk.
+func serveHere(ctx context.Context, s Server) (_ broker.Endpoint, leave func(), err error) {
 	endpoint, err := broker.Prepare(s.Dir)
 	if err != nil {
-		return broker.Endpoint{}, err
+		return broker.Endpoint{}, func() {}, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
 	go func() {
+		defer close(ended)
 		err := broker.Serve(ctx, broker.Options{Dir: s.Dir, Log: s.Log}, nil)
 		if err != nil && ctx.Err() == nil && s.Log != nil {
 			s.Log(err.Error())
 		}
 	}()
-	return endpoint, nil
+	return endpoint, func() { cancel(); <-ended }, nil
 }
 
 // dial repeats a connection that is refused: the server may be about to start, here or there.

@@ -19,6 +19,8 @@ import (
 type Queue struct {
 	conn *nats.Conn
 	kv   jetstream.KeyValue
+	// leave ends this process's turn as the queue's server.
+	leave func()
 }
 
 // keys of the bucket
@@ -268,5 +270,8 @@ func (q *Queue) where() string {
 	return strings.Join(q.conn.Servers(), ", ")
 }
 
-// Close ends the connection.
-func (q *Queue) Close() { q.conn.Close() }
+// Close ends the connection, and the server where this process is it.
+func (q *Queue) Close() {
+	q.conn.Close()
+	q.leave()
+}
