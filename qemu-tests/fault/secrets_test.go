@@ -175,7 +175,7 @@ services:
 	const kept, keptSize = 256 << 20, 1 << 20
 	r.StartPeer()
 	m := r.NewStore(disks...).Append(fmt.Sprintf("memmap=%#x$%#x ramoops.mem_address=%#x ramoops.mem_size=%#x", keptSize, kept, kept, keptSize),
-		"ramoops.record_size=0x40000", "ramoops.max_reason=3", "pstore.compress=none", "pstore.kmsg_bytes=262144", "rootfstype=ramfs").Start() // 3: KMSG_DUMP_SHUTDOWN
+		"ramoops.record_size=0x40000", "ramoops.max_reason=4", "pstore.compress=none", "pstore.kmsg_bytes=262144", "rootfstype=ramfs").Start() // 4: KMSG_DUMP_SHUTDOWN, include/linux/kmsg_dump.h
 	m.Console().WaitFor("Passphrase for typed: ", vm.Guard)
 	m.Type(phrase + "\r")
 	m.WaitEvent("typed is open", room.Unit("luks/typed", "done"), vm.Guard)
