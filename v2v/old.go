@@ -71,7 +71,7 @@ func diskManager(ctx context.Context, args []string, stderr io.Writer) error {
 		r, err := openImage(ctx, src, format, opt)
 		if e, ok := errors.AsType[*image.Error](err); ok && from.bare != "" && e.Fault == image.NotThis {
 			// Other formats are not guessed at: only what is like nothing is an extent.
-			if _, err := openImage(ctx, src, "", opt); isNothing(err) {
+			if _, err := openImage(ctx, src, "", opt); noFormat(err) {
 				m.note(fmt.Sprintf("%s: no %s descriptor: taken for the extent itself, as -f %s does", source, format, from.bare))
 				return openImage(ctx, src, from.bare, opt)
 			}
@@ -134,19 +134,19 @@ func mechadora(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	return d.run(ctx, stdout, stderr, false, false)
 }
 
-// openOrRaw takes an image that nobody declared for raw if it is like nothing that is known.
+// openOrRaw takes an image that nobody declared for raw if no format matches it.
 func openOrRaw(ctx context.Context, src *file.Source, format string, opt image.OpenOptions, note func(string)) (image.Reader, error) {
 	r, err := openImage(ctx, src, format, opt)
-	if format == "" && isNothing(err) {
+	if format == "" && noFormat(err) {
 		note(src.Name() + ": matches no format: taken for a raw disk, as -f raw does")
 		return openImage(ctx, src, "raw", opt)
 	}
 	return r, err
 }
 
-func isNothing(err error) bool {
+func noFormat(err error) bool {
 	e, ok := errors.AsType[*image.Error](err)
-	return ok && e.Code == formats.CodeNothing
+	return ok && (e.Code == formats.CodeNothing || e.Code == formats.CodeOverlay)
 }
 
 // shellQuoted writes words so that a shell reads them back.

@@ -14,8 +14,11 @@ import (
 // probeBytes is how much of either end of a file is looked at.
 const probeBytes = 64 << 10
 
-// CodeNothing is the code of an undeclared file that is like nothing that is known: a raw disk, if anything.
-const CodeNothing = "undeclared-raw"
+// Codes of an undeclared file that no format matches: a raw disk, if anything.
+const (
+	CodeNothing = "undeclared-raw"
+	CodeOverlay = "undeclared-overlay" // it is a CD or a tar too, which a disk may be as it stands
+)
 
 // Found is all that a file could be.
 type Found struct {
@@ -139,7 +142,7 @@ func (f Found) choose(name string, want image.Format) (image.Format, error) {
 	}
 	what, code := "matches no format", CodeNothing
 	if len(words) == 1 {
-		what, code = what+", and looks like "+words[0], "undeclared-overlay"
+		what, code = what+", and looks like "+words[0], CodeOverlay
 	}
 	return image.Format{}, &image.Error{Fault: image.Undeclared, Code: code, Image: name,
 		What: what, Do: "if it is a plain disk, say so with -f raw"}
