@@ -156,24 +156,38 @@ func deaths(m *vm.VM) int {
 }
 
 // attempts checks that the report knows each attempt, and no more: what was up
-// before the first kill was not tried again, and no kill made more than one
-// attempt of a unit fail.
+// before the first kill was only looked at again (a look that a kill cut short
+// counts), and no kill made more than one attempt of a unit fail.
 func (s *scene) attempts(m *vm.VM, o outcome, kills int) {
 	s.t.Helper()
-	before := map[string]bool{}
+	before, looking, cut := map[string]bool{}, map[string]bool{}, map[string]int{}
+	killed := false
 	for _, e := range m.Events() {
-		if e.Name == order.KilledEvent {
-			break
-		}
+		killed = killed || e.Name == order.KilledEvent
 		var x breport.Event
-		if e.Name == string(breport.UnitChanged) && e.Decode(&x) == nil {
-			before[x.Unit] = x.State == breport.Done
+		if e.Decode(&x) != nil {
+			continue
+		}
+		switch breport.Kind(e.Name) {
+		case breport.UnitChanged:
+			if !killed {
+				before[x.Unit] = x.State == breport.Done
+			}
+		case breport.AttemptStarted:
+			looking[x.Unit] = x.Op == breport.Check
+		case breport.AttemptEnded:
+			looking[x.Unit] = false
+		case breport.UnitDeclared: // by the next orchestrator
+			if looking[x.Unit] {
+				cut[x.Unit]++
+			}
+			looking[x.Unit] = false
 		}
 	}
 	for unit, calm := range s.calm.Attempts {
 		most := calm + kills
 		if before[unit] {
-			most = calm
+			most = calm + cut[unit]
 		}
 		if got := o.Attempts[unit]; got < calm || got > most {
 			s.t.Errorf("%s: the report tells of %d attempts, want %d to %d: an undisturbed boot makes %d, there were %d kills, and it was done before them: %v",

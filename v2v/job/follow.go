@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"initd/v2v/job/task"
 )
@@ -18,6 +19,30 @@ func (q *Queue) announce(id string, p task.Progress) {
 	if b, err := json.Marshal(p); err == nil {
 		_ = q.conn.Publish(progressSubject+id, b)
 	}
+}
+
+// watch asks for what becomes of keys. A watch that is asked for while servers are gone may never be answered, so that it is asked for
+// again; ctx lives as long as the watch does, and so cannot be what ends one try.
+func (q *Queue) watch(ctx context.Context, keys string, opts ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
+	var watch jetstream.KeyWatcher
+	err := q.again(ctx, func(try context.Context) error {
+		life, give := context.WithCancel(ctx)
+		stop := context.AfterFunc(try, give)
+		w, err := q.kv.Watch(life, keys, opts...)
+		if !stop() { // given up, even if an answer came at the same moment
+			if err == nil {
+				_ = w.Stop()
+			}
+			return context.DeadlineExceeded
+		}
+		if err != nil {
+			give()
+			return err
+		}
+		watch = w
+		return nil
+	})
+	return watch, err
 }
 
 // Follow yields a job as it stands, then whenever it changes or makes progress, until it has ended or ctx is done.
@@ -34,7 +59,7 @@ func (q *Queue) Follow(ctx context.Context, id string) iter.Seq2[Job, error] {
 			return
 		}
 		defer func() { _ = sub.Unsubscribe() }()
-		watch, err := q.kv.Watch(ctx, jobPrefix+id)
+		watch, err := q.watch(ctx, jobPrefix+id)
 		if err != nil {
 			yield(Job{}, fmt.Errorf("follow job %s: %w", id, err))
 			return

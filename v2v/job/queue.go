@@ -109,7 +109,10 @@ func (q *Queue) List(ctx context.Context) ([]Job, error) {
 		defer w.Stop()
 		for {
 			select {
-			case e := <-w.Updates():
+			case e, ok := <-w.Updates():
+				if !ok {
+					return nats.ErrDisconnected
+				}
 				if e == nil {
 					return nil
 				}

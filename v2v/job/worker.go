@@ -91,7 +91,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // follow watches the queue and acts on each change, until the watch ends.
 func (r *run) follow(ctx context.Context, attempts *sync.WaitGroup) error {
-	watch, err := r.Queue.kv.WatchAll(ctx)
+	watch, err := r.Queue.watch(ctx, jetstream.AllKeys)
 	if err != nil {
 		return fmt.Errorf("watch the queue: %w", err)
 	}
