@@ -50,7 +50,11 @@ func wait(ctx context.Context, sys *sysfs.FS, d Disk, most time.Duration, reason
 			select {
 			case e, ok := <-events:
 				if !ok {
-					return found{}, fmt.Errorf("wait for %s: the kernel's events have ended", d)
+					if ctx.Err() == nil {
+						return found{}, fmt.Errorf("wait for %s: the kernel's events have ended", d)
+					}
+					events = nil // they end with ctx, which says why
+					continue
 				}
 				relevant = e.Action == uevent.Overflow || slices.Contains([]string{"block", "iscsi_session", "iscsi_connection", "scsi"}, e.Subsystem)
 			case <-ctx.Done():
