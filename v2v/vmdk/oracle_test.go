@@ -93,6 +93,9 @@ func streamed(t *testing.T, b []byte, d imagetest.Disk) {
 
 func TestWhatIsWrittenCanBeStreamed(t *testing.T) {
 	for _, d := range imagetest.Patterns() {
+		if d.Size > 1<<40 { // hundreds of MiB of tables, read whole here; the conformance suite reads them from a file
+			continue
+		}
 		for _, footer := range []string{"on", "off"} {
 			t.Run(d.Name+" footer="+footer, func(t *testing.T) {
 				w := writing(streamOptimized)
@@ -100,9 +103,6 @@ func TestWhatIsWrittenCanBeStreamed(t *testing.T) {
 				b, err := os.ReadFile(w.Write(t, t.TempDir(), d))
 				if err != nil {
 					t.Fatal(err)
-				}
-				if len(b) > 64<<20 { // the tables of 2100 GiB
-					t.Skip("its tables are large: the conformance suite reads it from a file")
 				}
 				streamed(t, b, d)
 			})
