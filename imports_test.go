@@ -38,10 +38,11 @@ var rules = []rule{
 
 	{"hw/sysfs", nil, "a leaf: one rooted view of kernel files"},
 	{"hw/secret", nil, "a leaf: key material touches as little code as can be"},
+	{"hw/confine", nil, "a leaf: what confines a process can be read whole"},
 	{"hw/uevent", []string{"hw/sysfs"}, "a leaf: the kernel's events"},
 	{"hw/dm/...", []string{"hw/dm/...", "hw/sysfs", "hw/secret"}, "a leaf: device mapper; tables carry keys"},
 	{"hw/block/...", []string{"hw/block/...", "hw/sysfs", "hw/uevent"}, "a leaf: what a device is, from sysfs, udev's words and its content"},
-	{"hw/...", []string{"hw/sysfs", "hw/secret", "hw/uevent", "hw/dm/...", "hw/block/..."}, "each mechanism is a library, usable alone: leaves, and otherwise the written list"},
+	{"hw/...", []string{"hw/sysfs", "hw/secret", "hw/confine", "hw/uevent", "hw/dm/...", "hw/block/..."}, "each mechanism is a library, usable alone: leaves, and otherwise the written list"},
 
 	{"shutdown/...", []string{"shutdown/...", "hw/...", "boot/report"}, "the way down reads the live stack, whoever set it up"},
 	{"images/cpio", nil, "an archive writer knows no appliance"},

@@ -64,7 +64,7 @@ func serve(roles Roles) error {
 		return fmt.Errorf("map the shared buffers: %w", err)
 	}
 	unix.Close(fdSlots)
-	if err := confine(memory, parent); err != nil {
+	if err := dropRights(memory, parent); err != nil {
 		fmt.Fprintln(os.Stderr, "give up rights:", err)
 		os.Exit(exitNotConfined)
 	}

@@ -10,23 +10,24 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"initd/hw/confine"
 )
 
 // nobody is the user and group of a child whose parent is root (the kernel's overflow id).
 const nobody = 65534
 
-// confine takes from the calling process, in all its threads and for good, what it does not need to read open descriptors and to
+// dropRights takes from the calling process, in all its threads and for good, what it does not need to read open descriptors and to
 // compute. As root it becomes nobody. It needs a kernel with seccomp filters; Landlock is a second fence, where there is one.
-func confine(memory int64, parent int) error {
-	if runtime.GOARCH != "amd64" {
-		return fmt.Errorf("there is no list of system calls for %s", runtime.GOARCH)
-	}
+func dropRights(memory int64, parent int) error {
 	if err := bound(memory); err != nil {
 		return err
 	}
-	runtime.LockOSThread() // for a program with cgo, see allThreads
+	// With cgo this thread alone is enough: the list takes no_new_privs to all threads and refuses paths without Landlock, and becoming
+	// nobody takes the capabilities.
+	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := allThreads("no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
+	if err := confine.AllOrThis.NoNewPrivs(); err != nil {
 		return err
 	}
 	if err := noPaths(); err != nil {
@@ -37,7 +38,7 @@ func confine(memory int64, parent int) error {
 			return err
 		}
 	}
-	if err := noCapabilities(); err != nil {
+	if err := confine.AllOrThis.NoCapabilities(); err != nil {
 		return err
 	}
 	// A change of user has cleared both of these.
@@ -50,7 +51,7 @@ func confine(memory int64, parent int) error {
 	if os.Getppid() != parent {
 		return errors.New("the parent is gone")
 	}
-	return filter()
+	return calls().Apply()
 }
 
 // bound sets limits that hold whatever the code does. Files cannot grow, nor can memory beyond the limit; the collector is told a lower
@@ -113,7 +114,7 @@ func noPaths() error {
 		return fmt.Errorf("landlock_create_ruleset: %w", errno)
 	}
 	defer unix.Close(int(fd))
-	return allThreads("landlock_restrict_self", unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0)
+	return confine.AllOrThis.Call("landlock_restrict_self", unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0)
 }
 
 func becomeNobody() error {
@@ -125,27 +126,6 @@ func becomeNobody() error {
 	}
 	if err := syscall.Setresuid(nobody, nobody, nobody); err != nil {
 		return fmt.Errorf("become user %d: %w", nobody, err)
-	}
-	return nil
-}
-
-func noCapabilities() error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var none [2]unix.CapUserData
-	err := allThreads("drop capabilities", unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0)
-	runtime.KeepAlive(&none)
-	return err
-}
-
-func allThreads(what string, trap, a, b, c uintptr) error {
-	_, _, errno := syscall.AllThreadsSyscall6(trap, a, b, c, 0, 0, 0)
-	if errno == unix.ENOTSUP {
-		// With cgo there are threads that Go does not know. For this one alone it is enough: the filter takes no_new_privs to all
-		// threads and refuses paths without Landlock, and becoming nobody takes the capabilities.
-		_, _, errno = syscall.RawSyscall(trap, a, b, c)
-	}
-	if errno != 0 {
-		return fmt.Errorf("%s: %w", what, errno)
 	}
 	return nil
 }
