@@ -13,6 +13,7 @@ const (
 	Absent    Answer = "absent"    // nothing there: Apply
 	Partial   Answer = "partial"   // some of it is there and ours: Apply completes it
 	Same      Answer = "same"      // exactly what the unit wants: adopted
+	Follows   Answer = "follows"   // as the unit wants it, because of what it needs: adopted only if all of that was
 	Different Answer = "different" // ours or like ours, but not what the unit wants: an error with the reason
 	Foreign   Answer = "foreign"   // somebody else's: an error with the reason
 )

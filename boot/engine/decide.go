@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"initd/boot/plan"
@@ -36,17 +37,17 @@ func (s *state) decideBusy(u *unit, now time.Duration) (decision, bool) {
 
 // decideChecked: Check answered.
 func (s *state) decideChecked(u *unit, now time.Duration) decision {
-	if u.vain() && u.order == "" && u.answer != Same && u.answer != Different && u.answer != Foreign {
+	if u.vain() && u.order == "" && !u.answer.there() && u.answer != Different && u.answer != Foreign {
 		return s.backToWaiting(u, now)
 	}
 	if u.err != nil {
 		return s.fail(u, now, u.err)
 	}
-	if u.answer != Same && (u.order == "skip" || u.order == "stop") {
+	if !u.answer.there() && (u.order == "skip" || u.order == "stop") {
 		return s.calledOff(u, now)
 	}
 	switch u.answer {
-	case Same:
+	case Same, Follows:
 		return s.succeed(u, now)
 	case Absent, Partial:
 		return s.make(u, now, report.Apply, doApply)
@@ -108,7 +109,7 @@ func (s *state) decideApplied(u *unit, now time.Duration) decision {
 // succeed: the unit is up.
 func (s *state) succeed(u *unit, now time.Duration) decision {
 	to := report.Done
-	if !u.made && !u.ran {
+	if !u.made && !u.ran && (u.answer != Follows || u.foundNeeds()) {
 		to = report.Adopted
 	}
 	e := s.change(u, now, to, "")
@@ -117,6 +118,19 @@ func (s *state) succeed(u *unit, now time.Duration) decision {
 		e.Ordered = u.order
 	}
 	return one(e)
+}
+
+// there tells that the unit is as it should be.
+func (a Answer) there() bool { return a == Same || a == Follows }
+
+// foundNeeds tells that no unit which provides what u requires was made by this
+// orchestrator.
+func (u *unit) foundNeeds() bool {
+	return !slices.ContainsFunc(u.requires, func(n *need) bool {
+		return slices.ContainsFunc(n.edges, func(e *edge) bool {
+			return e.r.provider != nil && e.r.provider.state == report.Done
+		})
+	})
 }
 
 // fail: an attempt is over without success.

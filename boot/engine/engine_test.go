@@ -64,6 +64,19 @@ func TestUnitsRunWhenTheirNeedsAreMet(t *testing.T) {
 		g.fact("block/c", true, 1, "")
 		g.wants(map[string]report.State{"pool": report.Done})
 	})
+	in(t, "what follows what it needs is adopted only where that was", func(t *testing.T) {
+		g := newRig(t, u("path/made"), u("path/found"), u("a", needs("path/made")), u("b", needs("path/found")), u("c", needs("path/made"), needs("path/found")))
+		g.m.put("path/found")
+		for _, id := range []string{"a", "b", "c"} {
+			g.m.unit(id).answer = Follows
+		}
+		g.run()
+		defer g.end()
+		g.wants(map[string]report.State{"path/made": report.Done, "path/found": report.Adopted, "a": report.Done, "b": report.Adopted, "c": report.Done})
+		if n := g.m.count("apply a") + g.m.count("apply b") + g.m.count("apply c"); n != 0 {
+			t.Errorf("applied: %v", g.m.calls)
+		}
+	})
 	in(t, "foreign and different things are errors and stay untouched", func(t *testing.T) {
 		g := newRig(t, u("a"), u("b"))
 		g.m.unit("a").answer = Foreign

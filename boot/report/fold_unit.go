@@ -154,7 +154,7 @@ func (f *Folder) ended(u *unitFold, e Event) {
 	if e.Error != nil {
 		x.LastError, x.ErrorAt = e.Error, e.At
 	}
-	if e.Op == Check && e.Error == nil && e.Answer == "same" {
+	if e.Op == Check && e.Error == nil && (e.Answer == "same" || e.Answer == "follows") {
 		x.Attempts-- // nothing was to be tried
 	}
 	u.close(e.At)

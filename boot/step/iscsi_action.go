@@ -381,7 +381,11 @@ func (a *iscsiAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, er
 		nodes = append(nodes, node)
 	}
 	slices.Sort(nodes)
-	return engine.Checked{Answer: engine.Same, Object: cmp.Or(nodes...)}, nil
+	answer := engine.Follows // a path has brought the disk
+	if s.Multipath {
+		answer = engine.Same
+	}
+	return engine.Checked{Answer: answer, Object: cmp.Or(nodes...)}, nil
 }
 
 func (a *iscsiAction) Apply(ctx context.Context, u *plan.Unit, progress func(engine.Progress)) error {

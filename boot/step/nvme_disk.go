@@ -31,7 +31,7 @@ func (a *nvmeDiskAction) Check(_ context.Context, u *plan.Unit) (engine.Checked,
 	if err != nil || n.Bytes == 0 {
 		return engine.Checked{Answer: engine.Absent}, nil //nolint:nilerr // that it is not there is the answer
 	}
-	return engine.Checked{Answer: engine.Same, Object: "/dev/" + n.Name}, nil
+	return engine.Checked{Answer: engine.Follows, Object: "/dev/" + n.Name}, nil
 }
 
 // Apply listens for block devices before it looks, so that none is missed.
