@@ -42,7 +42,7 @@ func Keep(ctx context.Context, name string, l Lease, changed func(Lease, error))
 // why there is none yet.
 func (d DHCP) Acquire(ctx context.Context, waiting func(string)) (Lease, error) {
 	c := newClient(d)
-	k := c.follow(ctx)
+	k := followCarrier(ctx, c.carrier)
 	defer k.close()
 	return c.acquire(ctx, k, waiting)
 }
@@ -54,18 +54,18 @@ func (d DHCP) Acquire(ctx context.Context, waiting func(string)) (Lease, error) 
 //
 // changed hears every new lease, and every failure with the lease as it stands.
 func (d DHCP) Keep(ctx context.Context, l Lease, changed func(Lease, error)) {
-	newClient(d).keep(ctx, l, changed)
+	keep(ctx, newClient(d), l, changed)
 }
 
 // Verify asks whether a lease from before is still good (RFC 2131, 3.2: INIT-REBOOT), which is one round instead of two,
 // and configures it. Any lease will do that was given on this interface; ErrRefused is the answer that it is not.
 func (d DHCP) Verify(ctx context.Context, l Lease) (Lease, error) {
 	c := newClient(d)
-	fresh, err := c.verify(ctx, l)
+	fresh, err := c.verify(ctx, l, nil)
 	if err != nil {
-		return Lease{}, fmt.Errorf("DHCP on %s: %w", d.Link, err)
+		return Lease{}, fmt.Errorf("%s: %w", c, err)
 	}
-	return fresh, c.host.apply(fresh, l)
+	return fresh, c.apply(fresh, l)
 }
 
 // Release gives the lease back and removes its address and routes.

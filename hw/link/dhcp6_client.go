@@ -3,7 +3,6 @@ package link
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -16,9 +15,7 @@ import (
 type wire6 interface {
 	// send sends to all servers on the link.
 	send(message []byte) error
-	// receive returns the next message for us, whoever sent it; an error once the wire is closed.
-	receive() ([]byte, error)
-	close()
+	receiver
 }
 
 // host6 is the machine that a lease configures.
@@ -35,18 +32,14 @@ type host6 interface {
 
 // client6 is the state machine of RFC 8415, 18.2.
 type client6 struct {
-	name   string
-	duid   []byte
-	host   host6
-	now    func() time.Duration // CLOCK_BOOTTIME
-	jitter func(time.Duration) time.Duration
+	station
+	host6
+	duid []byte
 }
 
 func newClient6(d DHCP6) *client6 {
-	return &client6{name: d.Link, duid: d.DUID, host: &kernelHost6{DHCP6: d}, now: Boottime, jitter: jitter}
+	return &client6{station: station{"DHCPv6", d.Link, Boottime, jitter}, host6: newKernelHost6(d), duid: d.DUID}
 }
-
-func (c *client6) sleep(ctx context.Context, d time.Duration) bool { return sleep(ctx, d) }
 
 // retransmission is how often and for how long a message is sent (RFC 8415, 15, 7.6).
 type retransmission struct {
@@ -77,42 +70,23 @@ func declining() retransmission { return retransmission{first: time.Second, coun
 
 // conversation6 is one exchange of messages.
 type conversation6 struct {
-	c       *client6
-	wire    wire6
-	iaid    [4]byte
-	answers chan *dhcpv6.Message // closed when the wire is
-	began   time.Duration
+	*dialogue[*dhcpv6.Message]
+	c    *client6
+	wire wire6
+	iaid [4]byte
 }
 
 func (c *client6) converse(ctx context.Context) (*conversation6, error) {
-	w, mac, err := c.host.open(ctx)
+	w, mac, err := c.open(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("DHCPv6 on %s: %w", c.name, err)
+		return nil, fmt.Errorf("%s: %w", c, err)
 	}
-	v := &conversation6{c: c, wire: w, answers: make(chan *dhcpv6.Message), began: c.now()}
+	v := &conversation6{c: c, wire: w, dialogue: converse(c.station, w, func(b []byte) (*dhcpv6.Message, bool) {
+		m := parse6(b)
+		return m, m != nil && bytes.Equal(clientID(m), c.duid)
+	})}
 	copy(v.iaid[:], mac[max(len(mac)-4, 0):]) // stable over boots, and one for each card of a machine
-	go v.listen()
 	return v, nil
-}
-
-func (v *conversation6) close() {
-	v.wire.close()
-	for range v.answers { // until listen has ended
-	}
-}
-
-// listen passes on what parses and is for us. Garbage is no reason for anything.
-func (v *conversation6) listen() {
-	defer close(v.answers)
-	for {
-		b, err := v.wire.receive()
-		if err != nil {
-			return
-		}
-		if m := parse6(b); m != nil && bytes.Equal(clientID(m), v.c.duid) {
-			v.answers <- m
-		}
-	}
 }
 
 // parse6 reads a message; nil if it is none, or one of a relay.
@@ -174,58 +148,40 @@ func (v *conversation6) request(kind dhcpv6.MessageType, server []byte, address 
 	return m, nil
 }
 
-// ask sends m, again after each pause, until accept takes an answer to it. accept returns false for what is not for it,
-// and an error to end. ErrNoServer when r is over.
+// ask sends m, as dialogue.ask does, until accept takes an answer to it. ErrNoServer when r is over.
 func (v *conversation6) ask(ctx context.Context, m *dhcpv6.Message, r retransmission, accept func(*dhcpv6.Message) (bool, error)) error {
-	pause, sent := time.Duration(0), error(nil)
-	began := v.c.now()
-	for n := 0; r.count == 0 || n < r.count; n++ {
+	return v.dialogue.ask(ctx, v.pauses(r), func() error {
+		// In hundredths of a second since the first message (21.9), which servers in reserve look at.
+		m.UpdateOption(dhcpv6.OptElapsedTime(min(v.now()-v.began, 0xffff*10*time.Millisecond)))
+		return v.wire.send(m.ToBytes())
+	}, func(answer *dhcpv6.Message) (bool, error) {
+		if answer.TransactionID != m.TransactionID {
+			return false, nil
+		}
+		return accept(answer)
+	})
+}
+
+// pauses are those between two messages, from now on; negative when r is over.
+func (v *conversation6) pauses(r retransmission) func(n int) time.Duration {
+	pause, began := time.Duration(0), v.now()
+	return func(n int) time.Duration {
+		if r.count > 0 && n >= r.count {
+			return -1
+		}
 		if pause = 2 * pause; pause == 0 {
 			pause = r.first
 		}
 		if r.most > 0 {
 			pause = min(pause, r.most)
 		}
-		wait := v.c.jitter(pause)
+		wait := v.jitter(pause)
 		if r.total > 0 {
-			if wait = min(wait, r.total-(v.c.now()-began)); wait <= 0 {
-				break
+			if wait = min(wait, r.total-(v.now()-began)); wait <= 0 {
+				return -1
 			}
 		}
-		// In hundredths of a second since the first message (21.9), which servers in reserve look at.
-		m.UpdateOption(dhcpv6.OptElapsedTime(min(v.c.now()-v.began, 0xffff*10*time.Millisecond)))
-		sent = v.wire.send(m.ToBytes())
-		err := v.hear(ctx, m, wait, accept)
-		if !errors.Is(err, errDone) {
-			return err
-		}
-	}
-	if sent != nil {
-		return sent
-	}
-	return ErrNoServer
-}
-
-func (v *conversation6) hear(ctx context.Context, m *dhcpv6.Message, wait time.Duration, accept func(*dhcpv6.Message) (bool, error)) error {
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	for {
-		select {
-		case answer, ok := <-v.answers:
-			if !ok {
-				return fmt.Errorf("%s: the interface went away", v.c.name)
-			}
-			if answer.TransactionID != m.TransactionID {
-				continue
-			}
-			if ok, err := accept(answer); ok || err != nil {
-				return err
-			}
-		case <-t.C:
-			return errDone
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		return wait
 	}
 }
 

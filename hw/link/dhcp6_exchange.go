@@ -54,7 +54,7 @@ func (v *conversation6) take(ctx context.Context, kind dhcpv6.MessageType, serve
 		if a.MessageType != dhcpv6.MessageTypeReply || server != nil && !bytes.Equal(serverID(a), server) {
 			return false, nil
 		}
-		got, bad := leaseOf6(a, v.iaid, v.c.now())
+		got, bad := leaseOf6(a, v.iaid, v.now())
 		switch {
 		case errors.Is(bad, ErrNoBinding), errors.Is(bad, ErrNotOnLink):
 			return false, bad
@@ -67,29 +67,27 @@ func (v *conversation6) take(ctx context.Context, kind dhcpv6.MessageType, serve
 	return l, err
 }
 
-// extend asks until end: the lease's server, or any.
+// extend asks until end: the lease's server, or any. Information has no end: what is known stays good.
 func (c *client6) extend(ctx context.Context, l Lease6, end time.Duration, own bool) (Lease6, error) {
+	if !l.Address.IsValid() {
+		fresh, err := c.information(ctx, func(error) {})
+		if err != nil && ctx.Err() == nil {
+			l.Obtained = c.now()
+			return l, nil
+		}
+		return fresh, err
+	}
 	kind, server := dhcpv6.MessageTypeRebind, []byte(nil)
 	if own {
 		kind, server = dhcpv6.MessageTypeRenew, l.Server
 	}
 	pause := renewFirst
-	for {
-		left := end - c.now()
-		if left <= 0 {
-			return Lease6{}, ErrNoServer
-		}
-		next := c.now() + min(c.jitter(pause), left)
+	longer := func(time.Duration) time.Duration {
+		now := c.jitter(pause)
 		pause = min(2*pause, renewMost)
-		fresh, err := c.extendOnce(ctx, kind, server, l, next-c.now())
-		if err == nil || errors.Is(err, ErrNoBinding) || errors.Is(err, ErrNotOnLink) {
-			return fresh, err
-		}
-		// The interface may be gone, or unable to send: that ends earlier than the pause.
-		if !c.sleep(ctx, next-c.now()) {
-			return Lease6{}, context.Cause(ctx)
-		}
+		return now
 	}
+	return extend(ctx, c.station, end, longer, func(wait time.Duration) (Lease6, error) { return c.extendOnce(ctx, kind, server, l, wait) })
 }
 
 func (c *client6) extendOnce(ctx context.Context, kind dhcpv6.MessageType, server []byte, l Lease6, wait time.Duration) (Lease6, error) {

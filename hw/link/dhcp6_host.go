@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -23,7 +22,12 @@ const (
 var allServers6 = netip.MustParseAddr("ff02::1:2")
 
 // kernelHost6 is this machine.
-type kernelHost6 struct{ DHCP6 }
+type kernelHost6 struct {
+	DHCP6
+	leased
+}
+
+func newKernelHost6(d DHCP6) *kernelHost6 { return &kernelHost6{d, leased{d.Link, d.Carries}} }
 
 func (h *kernelHost6) open(ctx context.Context) (wire6, net.HardwareAddr, error) {
 	own, err := awaitLinkLocal(ctx, h.Link)
@@ -34,16 +38,7 @@ func (h *kernelHost6) open(ctx context.Context) (wire6, net.HardwareAddr, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var failure error
-		err := raw.Control(func(fd uintptr) {
-			failure = errors.Join(
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-				unix.BindToDevice(int(fd), h.Link),
-			)
-		})
-		return errors.Join(err, failure)
-	}}
+	config := net.ListenConfig{Control: boundTo(h.Link)}
 	c, err := config.ListenPacket(ctx, "udp6", netip.AddrPortFrom(own, dhcp6ClientPort).String())
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, nil, fmt.Errorf("another DHCPv6 client runs on %s (its port 546 is taken)", h.Link)
@@ -95,21 +90,13 @@ func (w *udpWire) receive() ([]byte, error) {
 
 func (w *udpWire) close() { w.c.Close() }
 
-func (h *kernelHost6) carrier(ctx context.Context, changed func(bool)) error {
-	return (&kernelHost{DHCP: DHCP{Link: h.Link}}).carrier(ctx, changed)
-}
-
-func (h *kernelHost6) carries() string {
-	return (&kernelHost{DHCP: DHCP{Link: h.Link, Carries: h.Carries}}).carries()
-}
-
 // apply gives the address the lifetimes of the lease, and waits for the end of duplicate address detection.
 func (h *kernelHost6) apply(ctx context.Context, l, old Lease6) error {
 	dev, err := netlink.LinkByName(h.Link)
 	if err != nil {
 		return fmt.Errorf("DHCPv6 on %s: %w", h.Link, err)
 	}
-	carries := h.carries() != ""
+	carries := h.disk() != ""
 	if old.Address.IsValid() && old.Address != l.Address && !carries {
 		h.remove(old)
 	}
@@ -141,18 +128,14 @@ func (h *kernelHost6) apply(ctx context.Context, l, old Lease6) error {
 }
 
 func (h *kernelHost6) hold(l Lease6) string {
-	what := h.carries()
-	if what == "" || !l.Address.IsValid() {
+	if !l.Address.IsValid() {
 		return ""
 	}
-	if dev, err := netlink.LinkByName(h.Link); err == nil {
-		_ = addAddress(dev, l.Prefix(), 0) // if that fails, the kernel ends it as it would have
-	}
-	return what
+	return h.leased.hold(l.Prefix())
 }
 
 func (h *kernelHost6) remove(l Lease6) {
-	if dev, err := netlink.LinkByName(h.Link); err == nil && l.Address.IsValid() {
-		_ = removeAddress(dev, l.Prefix()) // the kernel removes it at its end, if this does not
+	if l.Address.IsValid() {
+		h.leased.remove(l.Prefix())
 	}
 }

@@ -20,62 +20,19 @@ const (
 	declinePause = 10 * time.Second
 )
 
-// acquire asks until it has a lease or ctx ends. Without carrier nothing is sent, and when it comes, something is at once.
+// acquire asks until it has a lease or ctx ends.
 func (c *client) acquire(ctx context.Context, k *carrier, waiting func(string)) (Lease, error) {
-	said := ""
-	var last error
-	heard := func(err error) {
-		last = err
-		if s := err.Error(); s != said { // a server that sends rubbish sends it again
-			waiting(fmt.Sprintf("a DHCP server on %s: %s", c.name, s))
-			said = s
-		}
-	}
-	for n := 0; ; n++ {
-		if !k.up() {
-			waiting(c.name + ": no carrier")
-			last, said, n = errNoCarrier, "", 0
-		}
-		if !k.wait(ctx) {
-			break
-		}
-		heard(ErrNoServer)
-		attempt, cancel := k.while(ctx)
-		l, err := c.once(attempt, heard)
-		cancel()
-		if err == nil {
-			return l, c.host.apply(l, Lease{})
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		if errors.Is(err, errNoCarrier) {
-			continue
-		}
-		heard(err)
-		pause := c.jitter(backoff(n))
+	least := func(err error) time.Duration {
 		if errors.As(err, new(*DuplicateError)) {
-			pause = max(pause, declinePause)
+			return declinePause
 		}
-		if !c.sleep(ctx, pause) {
-			break
-		}
+		return 0
 	}
-	return Lease{}, fmt.Errorf("DHCP on %s: %w", c.name, last)
-}
-
-// sleep waits; false when ctx ended.
-func (c *client) sleep(ctx context.Context, d time.Duration) bool { return sleep(ctx, d) }
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
+	l, err := again(ctx, c.station, k, waiting, least, c.once)
+	if err != nil {
+		return Lease{}, err
 	}
+	return l, c.apply(l, Lease{})
 }
 
 // once goes from DISCOVER to ACK, until there is an offer or ctx ends. heard is told what was wrong with answers, and
@@ -94,12 +51,12 @@ func (c *client) once(ctx context.Context, heard func(error)) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	owner, err := c.host.probe(ctx, l.Address.Addr())
+	owner, err := c.probe(ctx, l.Address.Addr())
 	switch {
 	case err != nil:
 		return Lease{}, err
 	case owner != nil:
-		return Lease{}, errors.Join(&DuplicateError{Link: c.name, Address: l.Address.Addr(), Owner: owner.String()}, v.decline(l))
+		return Lease{}, errors.Join(&DuplicateError{Link: c.link, Address: l.Address.Addr(), Owner: owner.String()}, v.decline(l))
 	}
 	return l, nil
 }
@@ -118,12 +75,12 @@ func (v *conversation) discover(ctx context.Context, heard func(error)) (Lease, 
 		}
 		return err
 	}
-	err = v.ask(ctx, m, send, func(n int) time.Duration { return v.c.jitter(backoff(n)) }, func(a *dhcpv4.DHCPv4) (bool, error) {
+	err = v.ask(ctx, m, send, func(n int) time.Duration { return v.jitter(backoff(n)) }, func(a *dhcpv4.DHCPv4) (bool, error) {
 		if a.MessageType() != dhcpv4.MessageTypeOffer {
 			return false, nil
 		}
 		var bad error
-		if offer, bad = leaseOf(a, v.c.now()); bad != nil {
+		if offer, bad = leaseOf(a, v.now()); bad != nil {
 			heard(bad)
 			return false, nil
 		}
@@ -158,7 +115,7 @@ func (v *conversation) tries(most int) func(int) time.Duration {
 		if n == most {
 			return -1
 		}
-		return v.c.jitter(backoff(n))
+		return v.jitter(backoff(n))
 	}
 }
 
@@ -191,7 +148,7 @@ func (v *conversation) decline(l Lease) error {
 
 // verify asks for a lease from before (INIT-REBOOT). A NAK of another server than the lease's counts only if nobody
 // acknowledges: on a network with a stray server it is the wrong one's.
-func (c *client) verify(ctx context.Context, old Lease) (Lease, error) {
+func (c *client) verify(ctx context.Context, old Lease, _ *carrier) (Lease, error) {
 	v, err := c.converse()
 	if err != nil {
 		return Lease{}, err
@@ -220,11 +177,11 @@ func (c *client) verify(ctx context.Context, old Lease) (Lease, error) {
 func (c *client) release(l Lease) error {
 	v, err := c.converse()
 	if err != nil {
-		c.host.remove(l)
+		c.remove(l)
 		return err
 	}
 	defer v.close()
-	defer c.host.remove(l)
+	defer c.remove(l)
 	m, err := v.request(dhcpv4.MessageTypeRelease,
 		dhcpv4.WithClientIP(net.IP(l.Address.Addr().AsSlice())),
 		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(l.Server.AsSlice())))
@@ -232,7 +189,7 @@ func (c *client) release(l Lease) error {
 		err = v.wire.unicast(m.ToBytes(), l.Address.Addr(), l.Server)
 	}
 	if err != nil {
-		return fmt.Errorf("DHCP on %s: release %s: %w", c.name, l.Address.Addr(), err)
+		return fmt.Errorf("%s: release %s: %w", c, l.Address.Addr(), err)
 	}
 	return nil
 }

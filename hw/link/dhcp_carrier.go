@@ -20,8 +20,6 @@ type carrier struct {
 	changed chan struct{} // guarded by mu; closed at the next change
 }
 
-func (c *client) follow(ctx context.Context) *carrier { return followCarrier(ctx, c.host.carrier) }
-
 // followCarrier knows the state of the carrier when it returns. watch calls changed with it and after every change.
 func followCarrier(ctx context.Context, watch func(ctx context.Context, changed func(bool)) error) *carrier {
 	ctx, cancel := context.WithCancel(ctx)

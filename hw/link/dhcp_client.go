@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"time"
@@ -18,9 +17,7 @@ type wire interface {
 	broadcast(message []byte, from netip.Addr) error
 	// unicast sends from an address that is configured to a server.
 	unicast(message []byte, from, to netip.Addr) error
-	// receive returns the next message for us, whoever sent it; an error once the wire is closed.
-	receive() ([]byte, error)
-	close()
+	receiver
 }
 
 // host is the machine that a lease configures.
@@ -41,118 +38,52 @@ type host interface {
 
 // client is the state machine of RFC 2131, 4.4.
 type client struct {
-	name, hostName string
-	host           host
-	now            func() time.Duration // CLOCK_BOOTTIME
-	jitter         func(time.Duration) time.Duration
+	station
+	host
+	hostName string
 }
 
 func newClient(d DHCP) *client {
 	if d.Metric == 0 {
 		d.Metric = dhcpMetric
 	}
-	return &client{name: d.Link, hostName: d.Host, host: &kernelHost{DHCP: d}, now: Boottime, jitter: jitter}
-}
-
-// jitter keeps machines that started together from asking together: a tenth more or less.
-func jitter(d time.Duration) time.Duration {
-	return d - d/10 + rand.N(d/5+1)
+	return &client{station: station{"DHCP", d.Link, Boottime, jitter}, host: newKernelHost(d), hostName: d.Host}
 }
 
 // ErrRefused says that the server takes the address back, or does not give it (DHCPNAK).
 var ErrRefused = errors.New("the server refused it (NAK)")
 
-// backoff is the pause after the nth message: 1 s, then twice as long each time, at most 64 s (RFC 2131, 4.1, starts at
-// 4 s; on a boot the first message is often lost to a switch that is still thinking).
-func backoff(n int) time.Duration { return time.Second << min(n, 6) }
-
 // A conversation is one exchange of messages with whoever answers.
 type conversation struct {
-	c       *client
-	wire    wire
-	mac     net.HardwareAddr
-	answers chan *dhcpv4.DHCPv4 // closed when the wire is
-	began   time.Duration
+	*dialogue[*dhcpv4.DHCPv4]
+	c    *client
+	wire wire
+	mac  net.HardwareAddr
 }
 
 func (c *client) converse() (*conversation, error) {
-	w, mac, err := c.host.open()
+	w, mac, err := c.open()
 	if err != nil {
-		return nil, fmt.Errorf("DHCP on %s: %w", c.name, err)
+		return nil, fmt.Errorf("%s: %w", c, err)
 	}
-	v := &conversation{c: c, wire: w, mac: mac, answers: make(chan *dhcpv4.DHCPv4), began: c.now()}
-	go v.listen()
-	return v, nil
-}
-
-func (v *conversation) close() {
-	v.wire.close()
-	for range v.answers { // until listen has ended
-	}
-}
-
-// listen passes on what parses. Garbage is no reason for anything.
-func (v *conversation) listen() {
-	defer close(v.answers)
-	for {
-		b, err := v.wire.receive()
-		if err != nil {
-			return
-		}
+	return &conversation{c: c, wire: w, mac: mac, dialogue: converse(c.station, w, func(b []byte) (*dhcpv4.DHCPv4, bool) {
 		m, err := dhcpv4.FromBytes(b)
-		if err == nil && m.OpCode == dhcpv4.OpcodeBootReply && string(m.ClientHWAddr) == string(v.mac) {
-			v.answers <- m
-		}
-	}
+		return m, err == nil && m.OpCode == dhcpv4.OpcodeBootReply && string(m.ClientHWAddr) == string(mac)
+	})}, nil
 }
 
-// errDone ends an ask without an answer: its pauses are over.
-var errDone = errors.New("no more pauses")
-
-// ask sends m by send, again after each pause (a negative one ends it, with ErrNoServer), until accept takes an answer to
-// m. accept returns false for what is not for it, and an error to end.
+// ask sends m by send, as dialogue.ask does, until accept takes an answer to m.
 func (v *conversation) ask(ctx context.Context, m *dhcpv4.DHCPv4, send func([]byte) error, pause func(n int) time.Duration, accept func(*dhcpv4.DHCPv4) (bool, error)) error {
-	unsent := error(nil)
-	for n := 0; ; n++ {
-		wait := pause(n)
-		if wait < 0 {
-			if unsent != nil {
-				return unsent
-			}
-			return ErrNoServer
-		}
+	return v.dialogue.ask(ctx, pause, func() error {
 		// RFC 2131, 2: secs is how long the client has been at it, which servers in reserve look at.
-		m.NumSeconds = uint16(min((v.c.now()-v.began)/time.Second, 0xffff))
-		unsent = send(m.ToBytes())
-		err := v.hear(ctx, m, wait, accept)
-		if !errors.Is(err, errDone) {
-			return err
+		m.NumSeconds = uint16(min((v.now()-v.began)/time.Second, 0xffff))
+		return send(m.ToBytes())
+	}, func(answer *dhcpv4.DHCPv4) (bool, error) {
+		if answer.TransactionID != m.TransactionID {
+			return false, nil
 		}
-	}
-}
-
-// hear waits for an answer to m; nil when it was accepted, errDone after wait.
-func (v *conversation) hear(ctx context.Context, m *dhcpv4.DHCPv4, wait time.Duration, accept func(*dhcpv4.DHCPv4) (bool, error)) error {
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	for {
-		select {
-		case answer, ok := <-v.answers:
-			if !ok {
-				return fmt.Errorf("%s: the interface went away", v.c.name)
-			}
-			if answer.TransactionID != m.TransactionID {
-				continue
-			}
-			if ok, err := accept(answer); ok || err != nil {
-				return err
-			}
-		case <-t.C:
-			return errDone
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+		return accept(answer)
+	})
 }
 
 // request makes a message of ours.
@@ -164,7 +95,7 @@ func (v *conversation) request(kind dhcpv4.MessageType, more ...dhcpv4.Modifier)
 		dhcpv4.WithOption(dhcpv4.OptClientIdentifier(append([]byte{1}, v.mac...))),
 	}, more...)...)
 	if err != nil {
-		return nil, fmt.Errorf("DHCP on %s: %w", v.c.name, err)
+		return nil, fmt.Errorf("%s: %w", v.c, err)
 	}
 	if kind == dhcpv4.MessageTypeRelease || kind == dhcpv4.MessageTypeDecline {
 		return m, nil

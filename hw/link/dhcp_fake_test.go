@@ -45,7 +45,7 @@ func newBubble(t *testing.T, answer func(m *dhcpv4.DHCPv4) [][]byte) *bubble {
 }
 
 func (b *bubble) client() *client {
-	return &client{name: "eth0", host: b, now: b.now, jitter: func(d time.Duration) time.Duration { return d }}
+	return &client{station: station{"DHCP", "eth0", b.now, func(d time.Duration) time.Duration { return d }}, host: b}
 }
 
 func (b *bubble) hold(l Lease) string {

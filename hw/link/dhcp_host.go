@@ -2,12 +2,10 @@ package link
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -15,7 +13,12 @@ import (
 )
 
 // kernelHost is this machine.
-type kernelHost struct{ DHCP }
+type kernelHost struct {
+	DHCP
+	leased
+}
+
+func newKernelHost(d DHCP) *kernelHost { return &kernelHost{d, leased{d.Link, d.Carries}} }
 
 func (h *kernelHost) open() (wire, net.HardwareAddr, error) {
 	s, err := openPacketSocket(h.Link, unix.ETH_P_IP, dhcpFilter())
@@ -54,16 +57,7 @@ func (w *packetWire) unicast(message []byte, from, to netip.Addr) error {
 	if w.udp != nil {
 		w.udp.Close()
 	}
-	d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, dhcpClientPort)), Control: func(_, _ string, raw syscall.RawConn) error {
-		var failure error
-		err := raw.Control(func(fd uintptr) {
-			failure = errors.Join(
-				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-				unix.BindToDevice(int(fd), w.link),
-			)
-		})
-		return errors.Join(err, failure)
-	}}
+	d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, dhcpClientPort)), Control: boundTo(w.link)}
 	c, err := d.Dial("udp4", netip.AddrPortFrom(to, dhcpServerPort).String())
 	if err != nil {
 		return err
@@ -87,31 +81,13 @@ func (h *kernelHost) probe(ctx context.Context, address netip.Addr) (net.Hardwar
 	return Probe(ctx, h.Link, address, h.Probe)
 }
 
-// carrier tells a loss that is over already as one: the kernel sums up events of a second (net/core/link_watch.c), but it
-// counts.
-func (h *kernelHost) carrier(ctx context.Context, changed func(bool)) error {
-	known, before := false, Interface{}
-	return Watch(ctx, func(s *State) {
-		i, err := s.Find(Match{Name: h.Link})
-		i.Carrier = err == nil && i.Up && i.Carrier
-		switch {
-		case !known || i.Carrier != before.Carrier:
-			changed(i.Carrier)
-		case i.Carrier && (i.Losses != before.Losses || i.Index != before.Index):
-			changed(false)
-			changed(true)
-		}
-		known, before = true, i
-	})
-}
-
 // apply gives the address the lifetime of the lease, so that it ends with it even if nobody is there any more.
 func (h *kernelHost) apply(l, old Lease) error {
 	dev, err := netlink.LinkByName(h.Link)
 	if err != nil {
 		return fmt.Errorf("DHCP on %s: %w", h.Link, err)
 	}
-	carries := h.carries() != ""
+	carries := h.disk() != ""
 	if old.Address.IsValid() && old.Address != l.Address && !carries {
 		if err := removeAddress(dev, old.Address); err != nil {
 			return fmt.Errorf("DHCP on %s: remove %s: %w", h.Link, old.Address, err)
@@ -177,35 +153,6 @@ func (h *kernelHost) route(dev netlink.Link, l Lease, r LeaseRoute) *netlink.Rou
 	return route
 }
 
-// carries names the disk that is reached over the interface.
-func (h *kernelHost) carries() string {
-	if h.Carries == nil {
-		return ""
-	}
-	s, err := Read()
-	if err != nil {
-		return ""
-	}
-	i, err := s.Find(Match{Name: h.Link})
-	if err != nil {
-		return ""
-	}
-	return h.Carries(i)
-}
+func (h *kernelHost) hold(l Lease) string { return h.leased.hold(l.Address) }
 
-func (h *kernelHost) hold(l Lease) string {
-	what := h.carries()
-	if what == "" {
-		return ""
-	}
-	if dev, err := netlink.LinkByName(h.Link); err == nil {
-		_ = addAddress(dev, l.Address, 0) // if that fails, the kernel ends it as it would have
-	}
-	return what
-}
-
-func (h *kernelHost) remove(l Lease) {
-	if dev, err := netlink.LinkByName(h.Link); err == nil {
-		_ = removeAddress(dev, l.Address) // the kernel removes it at its end, if this does not
-	}
-}
+func (h *kernelHost) remove(l Lease) { h.leased.remove(l.Address) }

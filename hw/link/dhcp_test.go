@@ -32,7 +32,7 @@ func (b *bubble) acquire(limit time.Duration) (Lease, error) {
 	ctx, cancel := context.WithTimeout(b.t.Context(), limit)
 	defer cancel()
 	c := b.client()
-	k := c.follow(ctx)
+	k := followCarrier(ctx, c.carrier)
 	defer k.close()
 	return c.acquire(ctx, k, b.waiting)
 }
@@ -41,7 +41,7 @@ func (b *bubble) acquire(limit time.Duration) (Lease, error) {
 func (b *bubble) keep(l Lease, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(b.t.Context(), limit)
 	defer cancel()
-	b.client().keep(ctx, l, b.changed)
+	keep(ctx, b.client(), l, b.changed)
 }
 
 // had is a lease that was configured when the story begins.
