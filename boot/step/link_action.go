@@ -228,6 +228,7 @@ func (a *linkAction) routersDNS(ctx context.Context, s linkSpec, kernel string) 
 		if err != nil || i != kernel {
 			return
 		}
+		d.Servers = link.Scoped(d.Servers, kernel)
 		a.dns.router(s, d)
 	})
 	if err != nil {

@@ -47,7 +47,7 @@ func (a *linkAction) acquire6(ctx context.Context, u *plan.Unit, s linkSpec, ker
 	}
 	progress(engine.Progress{Text: "lease of " + l.Address.String(), Object: kernel})
 	a.keep6(u.ID, s, c, l)
-	return a.record6(s, l)
+	return a.record6(s, kernel, l)
 }
 
 // awaitRouters waits for an address as routers advertise, or by DHCPv6 where
@@ -82,7 +82,7 @@ func (a *linkAction) behind(u *plan.Unit, s linkSpec, kernel string, ask func(li
 			return // the orchestrator ends
 		}
 		a.keep6(u.ID, s, c, l)
-		if err := a.record6(s, l); err != nil {
+		if err := a.record6(s, kernel, l); err != nil {
 			a.deps.Note(err.Error())
 		}
 	})
@@ -93,7 +93,7 @@ func (a *linkAction) keep6(unit string, s linkSpec, c link.DHCP6, l link.Lease6)
 	a.keep(unit, keeps6, true, func(ctx context.Context) {
 		c.Keep(ctx, l, func(l link.Lease6, err error) {
 			if err == nil {
-				err = a.record6(s, l)
+				err = a.record6(s, c.Link, l)
 			}
 			if err != nil {
 				a.deps.Note(err.Error())
@@ -103,8 +103,8 @@ func (a *linkAction) keep6(unit string, s linkSpec, c link.DHCP6, l link.Lease6)
 }
 
 // record6 keeps the lease for a successor, and its name servers.
-func (a *linkAction) record6(s linkSpec, l link.Lease6) error {
-	a.dns.set(s, "dhcp6", texts(l.DNS), l.Search)
+func (a *linkAction) record6(s linkSpec, kernel string, l link.Lease6) error {
+	a.dns.set(s, "dhcp6", texts(link.Scoped(l.DNS, kernel)), l.Search)
 	return a.record("lease6", s.Name, l)
 }
 
@@ -124,6 +124,6 @@ func (a *linkAction) resume6(u *plan.Unit, s linkSpec, st *link.State, i link.In
 		return false
 	}
 	a.keep6(u.ID, s, c, l)
-	a.dns.set(s, "dhcp6", texts(l.DNS), l.Search)
+	a.dns.set(s, "dhcp6", texts(link.Scoped(l.DNS, i.Name)), l.Search)
 	return l.Address.IsValid()
 }

@@ -208,39 +208,3 @@ func TestWhatMakesNoSenseIsLeftOutAndNamed(t *testing.T) {
 		})
 	}
 }
-
-func fuzz(f *testing.F, read func([]byte) (*firmware.Table, error), seeds ...string) {
-	for _, s := range seeds {
-		f.Add(capture(f, s))
-	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) >= 36 { // let the fuzzer get past length and checksum
-			b = append([]byte(nil), b...)
-			b[4], b[5], b[6], b[7] = byte(len(b)), byte(len(b)>>8), byte(len(b)>>16), byte(len(b)>>24)
-			reseal(b)
-		}
-		table, err := read(b)
-		if err != nil {
-			return
-		}
-		if len(table.NICs)+len(table.Targets)+len(table.Subsystems)+len(table.Problems) > 4*256 {
-			t.Errorf("%d bytes became more than a table can hold", len(b))
-		}
-		for _, x := range table.Subsystems {
-			if !x.Address.IsValid() || x.NQN == "" {
-				t.Errorf("an unusable subsystem: %+v", x)
-			}
-		}
-		for _, x := range table.Targets {
-			if !x.Portal.IsValid() || x.Name == "" {
-				t.Errorf("an unusable target: %+v", x)
-			}
-		}
-		if _, err := json.Marshal(table); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
-func FuzzParseIBFT(f *testing.F) { fuzz(f, firmware.ParseIBFT, "ibft_two_nics", "ibft_dhcp") }
-func FuzzParseNBFT(f *testing.F) { fuzz(f, firmware.ParseNBFT, "nbft_two_paths", "nbft_swapped_id") }

@@ -30,12 +30,13 @@ func (d folder) text(name string) (string, error) {
 	return textOf([]byte(s))
 }
 
+// number is one of at most 16 bits, as all of the table's are.
 func (d folder) number(name string) (int, error) {
 	s, err := d.text(name)
 	if s == "" || err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseUint(s, 10, 31)
+	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %q is no number", name, s)
 	}

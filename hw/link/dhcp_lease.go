@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -153,7 +154,7 @@ func search(m *dhcpv4.DHCPv4) []string {
 
 // hostName keeps what can be a host name (RFC 1123, 2.1): the text goes into files that other programs read.
 func hostName(s string) string {
-	if len(s) > 253 || len(s) > 0 && (s[0] == '-' || s[0] == '.') {
+	if len(s) > 253 || len(s) > 0 && (s[0] == '-' || s[0] == '.') || strings.Contains(s, "..") {
 		return ""
 	}
 	for _, c := range s {

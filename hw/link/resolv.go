@@ -2,7 +2,9 @@ package link
 
 import (
 	"fmt"
+	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -27,6 +29,18 @@ func Resolv(servers, search []string) string {
 		fmt.Fprintf(&b, "nameserver %s\n", s)
 	}
 	return b.String()
+}
+
+// Scoped gives link-local servers, as routers like to name themselves, the interface that they are on: without it nobody
+// can ask them (RFC 4007, 11).
+func Scoped(servers []netip.Addr, link string) []netip.Addr {
+	list := slices.Clone(servers)
+	for i, a := range list {
+		if a.Is6() && a.IsLinkLocalUnicast() {
+			list[i] = a.WithZone(link)
+		}
+	}
+	return list
 }
 
 // WriteResolv writes resolv.conf at path, atomically.

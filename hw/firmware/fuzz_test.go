@@ -1,0 +1,111 @@
+package firmware_test
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"initd/hw/firmware"
+	"initd/hw/sysfs"
+)
+
+// fuzz feeds a parser of raw tables.
+func fuzz(f *testing.F, read func([]byte) (*firmware.Table, error), seeds ...string) {
+	for _, s := range seeds {
+		f.Add(capture(f, s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) >= 36 { // let the fuzzer get past length and checksum
+			b = append([]byte(nil), b...)
+			b[4], b[5], b[6], b[7] = byte(len(b)), byte(len(b)>>8), byte(len(b)>>16), byte(len(b)>>24)
+			reseal(b)
+		}
+		if table, err := read(b); err == nil {
+			usable(t, table)
+		}
+	})
+}
+
+// usable: what a table says can be relied upon, and is bounded.
+func usable(t *testing.T, table *firmware.Table) {
+	t.Helper()
+	if len(table.NICs)+len(table.Targets)+len(table.Subsystems)+len(table.Problems) > 4*256 {
+		t.Error("it became more than a table can hold")
+	}
+	for _, x := range table.NICs {
+		if x.MAC == "" || x.VLAN < 0 || x.VLAN > 4094 || x.Address.IsValid() && (x.Address.Bits() < 1 || x.Address.Addr().IsMulticast()) {
+			t.Errorf("an unusable interface: %+v", x)
+		}
+	}
+	for _, x := range table.Subsystems {
+		if !x.Address.IsValid() || x.NQN == "" {
+			t.Errorf("an unusable subsystem: %+v", x)
+		}
+	}
+	for _, x := range table.Targets {
+		if !x.Portal.IsValid() || x.Portal.Port() == 0 || x.Name == "" || strings.ContainsAny(x.Name, " \n") {
+			t.Errorf("an unusable target: %+v", x)
+		}
+	}
+	if _, err := json.Marshal(table); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzParseIBFT(f *testing.F) { fuzz(f, firmware.ParseIBFT, "ibft_two_nics", "ibft_dhcp") }
+func FuzzParseNBFT(f *testing.F) { fuzz(f, firmware.ParseNBFT, "nbft_two_paths", "nbft_swapped_id") }
+
+const ibftDir = "sys/firmware/ibft/"
+
+// folderText is a folder of iscsi_ibft as the fuzzer changes it: OBJECT/ATTRIBUTE=TEXT, each ended by a NUL.
+func folderText(m fstest.MapFS) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		b.WriteString(strings.TrimPrefix(name, ibftDir) + "=" + string(m[name].Data) + "\x00")
+	}
+	return b.String()
+}
+
+func folderFrom(text string) fstest.MapFS {
+	m := fstest.MapFS{}
+	for line := range strings.SplitSeq(text, "\x00") {
+		if name, value, ok := strings.Cut(line, "="); ok && strings.Count(name, "/") == 1 {
+			m[ibftDir+name] = &fstest.MapFile{Data: []byte(value)}
+		}
+	}
+	return m
+}
+
+func FuzzIBFTFolder(f *testing.F) {
+	f.Add(folderText(folderOf()))
+	dhcp := folderOf()
+	for name, text := range map[string]string{
+		"ethernet0/dhcp": "192.0.2.2\n", "ethernet0/origin": "3\n", "ethernet1/flags": "0\n", "target0/chap-type": "0\n", "target1/port": "70000\n",
+		"target0/lun": "47d0000000\n", "target1/nic-assoc": "256\n", "target2/flags": "3\n", "acpi_header/signature": "iBFT\n",
+	} {
+		dhcp[ibftDir+name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	delete(dhcp, ibftDir+"ethernet0/prefix-len")
+	f.Add(folderText(dhcp))
+	f.Fuzz(func(t *testing.T, text string) {
+		m := folderFrom(text)
+		m[ibftDir+"initiator/flags"] = &fstest.MapFile{Data: []byte("3\n")} // else the raw table is looked for
+		sys := sysfs.New(m)
+		list, err := firmware.Read(sys)
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%d tables, %v", len(list), err)
+		}
+		usable(t, &list[0])
+		for _, x := range list[0].Targets {
+			one, reverse, err := firmware.CHAPSecrets(sys, x.Index)
+			if err == nil && x.CHAP != nil && one != nil && one.Len() == 0 {
+				t.Error("a secret of nothing")
+			}
+			one.Destroy()
+			reverse.Destroy()
+		}
+	})
+}
