@@ -16,9 +16,9 @@ import (
 
 // initramfsFlags is what the command line says.
 type initramfsFlags struct {
-	file, out, kernelDir, init, initd, compress, drivers, cache string
-	modules, packages, programs, hostRoots                      []string
-	explain, asJSON                                             bool
+	file, out, kernelDir, init, initd, v2v, compress, drivers, cache string
+	modules, packages, programs, hostRoots                           []string
+	explain, asJSON                                                  bool
 }
 
 func initramfsCommand() *cobra.Command {
@@ -40,6 +40,7 @@ is given to the kernel of one machine.`,
 	flags.StringVar(&f.kernelDir, "kernel-dir", "", "lib/modules/RELEASE of the kernel to boot (default: the running kernel's)")
 	flags.StringVar(&f.init, "init", "", "the program for /init (default: init beside this program)")
 	flags.StringVar(&f.initd, "initd", "", "the program for /usr/bin/initd (default: initd beside this program)")
+	flags.StringVar(&f.v2v, "v2v", "", "the program for /usr/bin/v2v, where the file has jobs (default: v2v beside this program)")
 	flags.StringVar(&f.compress, "compress", "", "zstd, gzip or none (default: what the kernel can unpack, zstd first)")
 	flags.StringVar(&f.drivers, "drivers", "base", "drivers that no line of the file names: none, virtio, base or all")
 	flags.StringVar(&f.cache, "cache", "", "folder for fetched packages (default: initd/debs in the user's cache folder)")
@@ -112,10 +113,11 @@ func explain(w io.Writer, image *initramfs.Image, asJSON bool) error {
 // spec is what the flags alone ask for.
 func (f initramfsFlags) spec() (initramfs.Spec, error) {
 	s := initramfs.Spec{Init: f.init, Initd: f.initd, ModulesDir: f.kernelDir, Drivers: f.drivers, HostRoots: f.hostRoots, Cache: f.cache}
+	v2v := f.v2v
 	for _, p := range []struct {
 		to   *string
 		name string
-	}{{&s.Init, "init"}, {&s.Initd, "initd"}} {
+	}{{&s.Init, "init"}, {&s.Initd, "initd"}, {&v2v, "v2v"}} {
 		if *p.to != "" {
 			continue
 		}
@@ -125,6 +127,7 @@ func (f initramfsFlags) spec() (initramfs.Spec, error) {
 		}
 		*p.to = filepath.Join(filepath.Dir(self), p.name)
 	}
+	s.Own = map[string]string{"/usr/bin/v2v": v2v}
 	if s.ModulesDir == "" {
 		var uts unix.Utsname
 		if err := unix.Uname(&uts); err != nil {

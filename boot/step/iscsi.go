@@ -80,6 +80,9 @@ func eachISCSI(x *plan.Expansion, do func(at string, i appliance.ISCSI)) {
 	}
 }
 
+// iscsiModules are those of the kernel's iSCSI, and what CHAP computes with.
+func iscsiModules() []string { return append(iscsi.Modules(), "md5", "sha1", "sha256") }
+
 // iscsiKeyName is the name of a target's secret.
 func iscsiKeyName(name string) string { return "iscsi/" + name }
 
@@ -106,7 +109,7 @@ func expandISCSIPaths(x *plan.Expansion) {
 				Needs:    []plan.Need{{AnyOf: []plan.Resource{wayTo(where, p.HostInterface)}}},
 				Provides: []plan.Resource{plan.Resource(id)},
 				Batch:    "iscsi",
-				Wants:    plan.Wants{Modules: append(iscsi.Modules(), "md5", "sha1", "sha256")},
+				Wants:    plan.Wants{Modules: iscsiModules()},
 				Policy: x.Policy(i.Policy, plan.Policy{
 					Deadline: plan.Duration(i.Options.LoginTimeout.Or(defaultLoginTime)),
 					Retry:    plan.Retry{Initial: plan.Duration(time.Second), Max: plan.Duration(15 * time.Second), Factor: 2, Jitter: 0.1},

@@ -44,7 +44,8 @@ func expandJobs(x *plan.Expansion) {
 			Deadline: plan.Duration(time.Minute),
 			Retry:    plan.Retry{Initial: plan.Duration(time.Second), Max: plan.Duration(30 * time.Second), Factor: 2, Jitter: 0.1},
 		}),
-		Wants: plan.Wants{Programs: []string{v2vProgram}},
+		// A deploy logs in to iSCSI by itself.
+		Wants: plan.Wants{Programs: []string{v2vProgram}, Modules: iscsiModules()},
 	}
 	seen := map[plan.Resource]bool{}
 	need := func(r plan.Resource, ok bool) {

@@ -43,6 +43,9 @@ func (b *builder) addProgram(ctx context.Context, ask Ask) error {
 		}
 	}
 	name, err := b.require(ctx, paths, ask.Name, ask.By)
+	if from := b.spec.Own[ask.Name]; errors.Is(err, fs.ErrNotExist) && from != "" {
+		return fmt.Errorf("%s wants the program %s: it is not at %s; build it, or say where it is", ask.By, ask.Name, from)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s wants the program %s: none of the image's packages nor what they depend on has it; add the package that has it to image.packages, or the file to image.files", ask.By, ask.Name)
 	}
@@ -59,6 +62,11 @@ func (b *builder) require(ctx context.Context, paths []string, want, by string) 
 	for _, name := range paths {
 		if real, ok := b.tree.resolve(name); ok && b.tree[real] != nil {
 			return debian.Merged(name), nil
+		}
+	}
+	for _, name := range paths {
+		if n, err := b.putOwn(name, by); n != nil || err != nil {
+			return name, err
 		}
 	}
 	for _, root := range b.spec.HostRoots {
@@ -80,6 +88,24 @@ func (b *builder) require(ctx context.Context, paths []string, want, by string) 
 		return "", err
 	}
 	return b.putPackaged(p, f, by).path, nil
+}
+
+// putOwn puts in a program of this project; nil if name is none, or was not built.
+func (b *builder) putOwn(name, by string) (*node, error) {
+	from := b.spec.Own[name]
+	if from == "" {
+		return nil, nil
+	}
+	n, err := hostFile(from, name, 0o755, by)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	n.from = path.Base(from) // as in addBase
+	b.tree.put(n)
+	return n, nil
 }
 
 // packageOf names the package of programs that steps ask for by name: file system tools, and interpreters of scripts.

@@ -53,8 +53,11 @@ type Spec struct {
 	ModulesDir string
 	Release    string // its last element, if empty
 	Programs   []Ask  // by name, or by absolute path
-	Packages   []Ask  // Debian packages that go in with their programs, configuration and accounts
-	Users      []Ask  // accounts that have to exist
+	// Own are programs of this project, by their place in an image, such as /usr/bin/v2v: where something asks for one, and no file of the
+	// user's is there, this file of this machine goes in.
+	Own      map[string]string
+	Packages []Ask // Debian packages that go in with their programs, configuration and accounts
+	Users    []Ask // accounts that have to exist
 	// HostRoots are folders in which programs and libraries are looked for before any package is fetched.
 	HostRoots []string
 	// Cache holds fetched packages.
