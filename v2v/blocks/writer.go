@@ -1,12 +1,6 @@
 package blocks
 
-import (
-	"encoding/json"
-	"errors"
-	"fmt"
-
-	"initd/v2v/image"
-)
+import "initd/v2v/image"
 
 // Unit is what writers of this package take at a time, in bytes.
 const Unit = 256 << 10
@@ -23,10 +17,17 @@ type Grower struct {
 	Enter func(block, at int64) error
 	// Zeros says that what was never written to the file reads as zeros.
 	Zeros bool
+	// Blocks is how many the disk has. Table is what Enter fills, as it lies in the file from TableAt on; TableEnd is how many bytes of it are
+	// final when a block was begun.
+	Blocks   int64
+	Table    []byte
+	TableAt  int64
+	TableEnd func(block int64) int64
 
-	cur   int64 // the block being written, if any
-	place int64 // of its data; 0 without one
-	done  int64 // the first byte of the disk that was not put
+	cur    int64 // the block being written, if any
+	place  int64 // of its data; 0 without one
+	done   int64 // the first byte of the disk that was not put
+	stored int64 // bytes of the table that are in the file
 }
 
 // Unit is image.Writer's: the smaller of Unit and the block.
@@ -74,48 +75,11 @@ func (g *Grower) begin(block int64) error {
 	return nil
 }
 
+// Close is image.Writer's.
+func (g *Grower) Close() error { return nil }
+
 // Current is the block that was begun last, and whether there is one.
 func (g *Grower) Current() (block int64, any bool) { return g.cur, g.place > 0 }
-
-// State is what a checkpoint has to keep besides the tables.
-type State struct {
-	Next, Cur, Place, Done int64
-	// ID is the format's: identifiers, times.
-	ID string
-}
-
-// State gives the present state, encoded.
-func (g *Grower) State(id string) []byte {
-	b, _ := json.Marshal(State{Next: g.Next, Cur: g.cur, Place: g.place, Done: g.done, ID: id}) // numbers and a string
-	return b
-}
-
-// DecodeState understands what State gave.
-func DecodeState(b []byte) (State, error) {
-	var s State
-	if err := json.Unmarshal(b, &s); err != nil {
-		return s, err
-	}
-	if s.Next < 0 || s.Cur < 0 || s.Place < 0 || s.Done < 0 || s.Place > s.Next {
-		return s, errors.New("it contradicts itself")
-	}
-	return s, nil
-}
-
-// Resume goes on from a state: what came after it is cut off.
-func (g *Grower) Resume(s State) error {
-	if s.Next < g.Next || s.Place > 0 && s.Place+g.Block != s.Next || s.Place > 0 && s.Done/g.Block-s.Cur > 1 {
-		return fmt.Errorf("the record of the unfinished image is of another one")
-	}
-	g.Next, g.cur, g.place, g.done = s.Next, s.Cur, s.Place, s.Done
-	if err := g.F.Truncate(g.Next); err != nil {
-		return err
-	}
-	if in := g.done - g.cur*g.Block; g.place > 0 && in < g.Block {
-		return g.F.Zero(g.place+in, g.Block-in)
-	}
-	return nil
-}
 
 // Placed writes to a file in which the disk lies as it is, from Base on. A format embeds it, and writes its headers.
 type Placed struct {
@@ -141,6 +105,9 @@ func (w *Placed) Put(units []image.Encoded) error {
 	}
 	return nil
 }
+
+// Close is image.Writer's.
+func (w *Placed) Close() error { return nil }
 
 // WriteAt is image.Placer's.
 func (w *Placed) WriteAt(p []byte, off int64) (int, error) { return w.F.WriteAt(p, w.Base+off) }

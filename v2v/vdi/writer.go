@@ -1,11 +1,10 @@
 package vdi
 
 import (
-	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"initd/v2v/blocks"
 	"initd/v2v/image"
@@ -13,6 +12,7 @@ import (
 
 // Format is VDI.
 func Format() image.Format {
+	create, resume := blocks.Creating(name, begin)
 	return image.Format{
 		Name:   name,
 		Probe:  probe,
@@ -43,26 +43,6 @@ func isStatic(opt image.Options) (bool, error) {
 	return word == "static" || flag == "on", nil
 }
 
-func create(_ context.Context, dst image.Target, size int64, opt image.Options) (image.Writer, error) {
-	return begin(dst, size, opt, nil)
-}
-
-func resume(_ context.Context, dst image.Target, size int64, opt image.Options, b []byte) (image.Writer, error) {
-	s, err := blocks.DecodeState(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: vdi: the record of the unfinished image: %w", dst.Base(), err)
-	}
-	return begin(dst, size, opt, &s)
-}
-
-// newUUID is random, of version 4.
-func newUUID() (u [16]byte) {
-	_, _ = rand.Read(u[:]) // it never fails
-	u[7] = u[7]&0x0f | 0x40
-	u[8] = u[8]&0x3f | 0x80
-	return u
-}
-
 func begin(dst image.Target, size int64, opt image.Options, from *blocks.State) (image.Writer, error) {
 	static, err := isStatic(opt)
 	if err != nil {
@@ -71,14 +51,11 @@ func begin(dst image.Target, size int64, opt image.Options, from *blocks.State) 
 	if size, err = sizes(size, opt); err != nil {
 		return nil, err
 	}
-	if !dst.Seekable() {
-		return nil, fmt.Errorf("%s: vdi: it cannot be written to a pipe; name a file", dst.Base())
-	}
-	f, err := dst.Main()
+	f, err := blocks.MainFile(dst, name)
 	if err != nil {
 		return nil, err
 	}
-	h := header{kind: typeDynamic, mapOffset: headerSize, size: uint64(size), block: writeBlock, blocks: uint32((size + writeBlock - 1) / writeBlock), uuid: newUUID(), modify: newUUID()}
+	h := header{kind: typeDynamic, mapOffset: headerSize, size: uint64(size), block: writeBlock, blocks: uint32((size + writeBlock - 1) / writeBlock), uuid: blocks.NewGUID(), modify: blocks.NewGUID()}
 	// The data begin at a MiB: VirtualBox does it so too, and file systems like it.
 	h.dataOffset = uint32(image.RoundUp(headerSize+4*int64(h.blocks), writeBlock))
 	if from != nil {
@@ -90,11 +67,14 @@ func begin(dst image.Target, size int64, opt image.Options, from *blocks.State) 
 		h.kind, h.allocated = typeStatic, h.blocks
 		return newStatic(dst, f, h)
 	}
-	w := &dynamic{h: h, table: make([]uint32, h.blocks)}
-	for i := range w.table {
-		w.table[i] = blockFree
+	w := &dynamic{h: h}
+	w.Grower = blocks.Grower{
+		F: f, Block: writeBlock, Next: int64(h.dataOffset), Zeros: dst.ReadsZero(), Enter: w.enter,
+		Blocks: int64(h.blocks), Table: make([]byte, 4*int64(h.blocks)), TableAt: headerSize, TableEnd: func(b int64) int64 { return 4 * (b + 1) },
 	}
-	w.Grower = blocks.Grower{F: f, Block: writeBlock, Next: int64(h.dataOffset), Zeros: dst.ReadsZero(), Enter: w.enter}
+	for i := range int64(h.blocks) {
+		w.set(i, blockFree)
+	}
 	if from != nil {
 		return w, w.recover(*from)
 	}
@@ -117,64 +97,30 @@ func (h *header) takeIDs(s string) error {
 // dynamic grows by blocks.
 type dynamic struct {
 	blocks.Grower
-	h      header
-	table  []uint32
-	stored int // entries of the map that are in the file
+	h header
 }
 
 var _ image.Checkpointer = (*dynamic)(nil)
 
+func (w *dynamic) set(block int64, entry uint32) {
+	binary.LittleEndian.PutUint32(w.Table[4*block:], entry)
+}
+
 func (w *dynamic) enter(block, _ int64) error {
-	w.table[block] = w.h.allocated
+	w.set(block, w.h.allocated)
 	w.h.allocated++
 	return nil
 }
 
-// writeMap writes the entries up to one.
-func (w *dynamic) writeMap(to int) error {
-	b := make([]byte, 4*(to-w.stored))
-	for i, e := range w.table[w.stored:to] {
-		binary.LittleEndian.PutUint32(b[4*i:], e)
-	}
-	if _, err := w.F.WriteAt(b, headerSize+4*int64(w.stored)); err != nil {
-		return err
-	}
-	w.stored = max(0, to-1) // the last block is not full
-	return nil
-}
+func (w *dynamic) Checkpoint() ([]byte, error) { return w.Keep(w.h.ids()) }
 
-func (w *dynamic) Checkpoint() ([]byte, error) {
-	if b, any := w.Current(); any {
-		if err := w.writeMap(int(b) + 1); err != nil {
-			return nil, err
-		}
-	}
-	if err := w.F.Sync(); err != nil {
-		return nil, err
-	}
-	return w.State(w.h.ids()), nil
-}
-
-// recover reads the map as it was at a checkpoint.
+// recover reads the map as it was at a checkpoint, and counts the blocks that are allocated in it.
 func (w *dynamic) recover(s blocks.State) error {
-	if err := w.Resume(s); err != nil {
+	if err := w.Recover(s); err != nil {
 		return fmt.Errorf("vdi: %w", err)
 	}
-	b, any := w.Current()
-	if !any {
-		return nil
-	}
-	if b >= int64(len(w.table)) {
-		return fmt.Errorf("vdi: the record of the unfinished image is of another one")
-	}
-	raw := make([]byte, 4*(b+1))
-	if err := blocks.ReadFull(w.F, raw, headerSize); err != nil {
-		return fmt.Errorf("vdi: read the map of the unfinished image: %w", err)
-	}
-	for i := range w.table[:b+1] {
-		e := binary.LittleEndian.Uint32(raw[4*i:])
-		w.table[i] = e
-		if e != blockFree {
+	for e := range slices.Chunk(w.Table, 4) {
+		if binary.LittleEndian.Uint32(e) != blockFree {
 			w.h.allocated++
 		}
 	}
@@ -182,8 +128,7 @@ func (w *dynamic) recover(s blocks.State) error {
 }
 
 func (w *dynamic) Finish() error {
-	w.stored = 0
-	if err := w.writeMap(len(w.table)); err != nil {
+	if err := blocks.WriteParts(w.F, blocks.Part{B: w.Table, At: headerSize}); err != nil {
 		return err
 	}
 	return finish(w.F, w.h, w.Next)
@@ -194,16 +139,8 @@ func finish(f image.File, h header, size int64) error {
 	if err := f.Truncate(size); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if _, err := f.WriteAt(h.encode(), 0); err != nil {
-		return err
-	}
-	return f.Sync()
+	return blocks.Seal(f, blocks.Part{B: h.encode(), At: 0})
 }
-
-func (w *dynamic) Close() error { return nil }
 
 // static has every block at its place.
 type static struct {
@@ -233,12 +170,7 @@ func newStatic(dst image.Target, f image.File, h header) (image.Writer, error) {
 	return w, nil
 }
 
-func (w *static) Checkpoint() ([]byte, error) {
-	if err := w.F.Sync(); err != nil {
-		return nil, err
-	}
-	return (&blocks.Grower{Next: w.h.end()}).State(w.h.ids()), nil
-}
+func (w *static) Checkpoint() ([]byte, error) { return w.Keep(w.h.ids()) }
 
 func (w *static) Finish() error {
 	b := make([]byte, 4*int64(w.h.blocks))
@@ -250,5 +182,3 @@ func (w *static) Finish() error {
 	}
 	return finish(w.F, w.h, w.h.end())
 }
-
-func (w *static) Close() error { return nil }

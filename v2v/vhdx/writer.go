@@ -1,8 +1,6 @@
 package vhdx
 
 import (
-	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -15,6 +13,7 @@ import (
 
 // Format is VHDX.
 func Format() image.Format {
+	create, resume := blocks.Creating(name, begin)
 	return image.Format{
 		Name:   name,
 		Probe:  probe,
@@ -70,25 +69,11 @@ func blockSize(size int64, opt image.Options) (uint32, error) {
 	return uint32(n), nil
 }
 
-func create(_ context.Context, dst image.Target, size int64, opt image.Options) (image.Writer, error) {
-	return begin(dst, size, opt, nil)
-}
-
-func resume(_ context.Context, dst image.Target, size int64, opt image.Options, b []byte) (image.Writer, error) {
-	s, err := blocks.DecodeState(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: vhdx: the record of the unfinished image: %w", dst.Base(), err)
-	}
-	return begin(dst, size, opt, &s)
-}
-
 // writer grows by blocks.
 type writer struct {
 	blocks.Grower
-	ids    ids
-	p      parameters
-	bat    []byte // whole MiB
-	stored int    // bytes of it that are in the file
+	ids ids
+	p   parameters
 }
 
 var _ image.Checkpointer = (*writer)(nil)
@@ -102,16 +87,16 @@ func begin(dst image.Target, size int64, opt image.Options, from *blocks.State) 
 	if err != nil {
 		return nil, err
 	}
-	if !dst.Seekable() {
-		return nil, fmt.Errorf("%s: vhdx: it cannot be written to a pipe; name a file", dst.Base())
-	}
-	f, err := dst.Main()
+	f, err := blocks.MainFile(dst, name)
 	if err != nil {
 		return nil, err
 	}
 	w := &writer{ids: newIDs(), p: parameters{block: block, size: uint64(size), logical: sector, physical: 4096, page83: newGUID()}}
-	w.bat = make([]byte, image.RoundUp(max(1, 8*w.p.entries()), mib))
-	w.Grower = blocks.Grower{F: f, Block: int64(block), Next: batAt + int64(len(w.bat)), Zeros: dst.ReadsZero(), Enter: w.enter}
+	w.Grower = blocks.Grower{
+		F: f, Block: int64(block), Zeros: dst.ReadsZero(), Enter: w.enter,
+		Blocks: w.p.blocks(), Table: make([]byte, image.RoundUp(max(1, 8*w.p.entries()), mib)), TableAt: batAt, TableEnd: func(b int64) int64 { return 8 * (w.p.index(b) + 1) },
+	}
+	w.Next = batAt + int64(len(w.Table))
 	if from != nil {
 		return w, w.recover(*from)
 	}
@@ -119,32 +104,14 @@ func begin(dst image.Target, size int64, opt image.Options, from *blocks.State) 
 	return w, f.Zero(0, sectionEnd)
 }
 
-// newGUID is random, of version 4.
-func newGUID() (g guid) {
-	_, _ = rand.Read(g[:]) // it never fails
-	g[7] = g[7]&0x0f | 0x40
-	g[8] = g[8]&0x3f | 0x80
-	return g
-}
+func newGUID() guid { return blocks.NewGUID() }
 
 func (w *writer) enter(block, at int64) error {
-	binary.LittleEndian.PutUint64(w.bat[8*w.p.index(block):], uint64(at/mib)<<20|statePresent)
+	binary.LittleEndian.PutUint64(w.Table[8*w.p.index(block):], uint64(at/mib)<<20|statePresent)
 	return nil
 }
 
-func (w *writer) Checkpoint() ([]byte, error) {
-	if b, any := w.Current(); any {
-		to := int(8 * (w.p.index(b) + 1))
-		if _, err := w.F.WriteAt(w.bat[w.stored:to], batAt+int64(w.stored)); err != nil {
-			return nil, err
-		}
-		w.stored = to
-	}
-	if err := w.F.Sync(); err != nil {
-		return nil, err
-	}
-	return w.State(hex.EncodeToString(w.p.page83[:])), nil
-}
+func (w *writer) Checkpoint() ([]byte, error) { return w.Keep(hex.EncodeToString(w.p.page83[:])) }
 
 // recover reads the table as it was at a checkpoint.
 func (w *writer) recover(s blocks.State) error {
@@ -153,18 +120,8 @@ func (w *writer) recover(s blocks.State) error {
 		return errors.New("vhdx: the record of the unfinished image has no identity")
 	}
 	w.p.page83 = guid(id)
-	if err := w.Resume(s); err != nil {
+	if err := w.Recover(s); err != nil {
 		return fmt.Errorf("vhdx: %w", err)
-	}
-	b, any := w.Current()
-	if !any {
-		return nil
-	}
-	if b >= w.p.blocks() {
-		return errors.New("vhdx: the record of the unfinished image is of another one")
-	}
-	if err := blocks.ReadFull(w.F, w.bat[:8*(w.p.index(b)+1)], batAt); err != nil {
-		return fmt.Errorf("vhdx: read the table of the unfinished image: %w", err)
 	}
 	return nil
 }
@@ -172,13 +129,10 @@ func (w *writer) recover(s blocks.State) error {
 // Finish writes the tables, then the two headers, and the signature of the file last.
 func (w *writer) Finish() error {
 	regions := w.regions()
-	for _, part := range []struct {
-		b  []byte
-		at int64
-	}{{make([]byte, logLength), logAt}, {w.metadata(), metaAt}, {w.bat, batAt}, {regions, regionAt1}, {regions, regionAt2}} {
-		if _, err := w.F.WriteAt(part.b, part.at); err != nil {
-			return err
-		}
+	err := blocks.WriteParts(w.F, blocks.Part{B: make([]byte, logLength), At: logAt}, blocks.Part{B: w.metadata(), At: metaAt},
+		blocks.Part{B: w.Table, At: batAt}, blocks.Part{B: regions, At: regionAt1}, blocks.Part{B: regions, At: regionAt2})
+	if err != nil {
+		return err
 	}
 	if err := w.F.Truncate(w.Next); err != nil {
 		return err
@@ -192,16 +146,8 @@ func (w *writer) Finish() error {
 	if _, err := w.F.WriteAt(h.encode(), headerAt2); err != nil {
 		return err
 	}
-	if err := w.F.Sync(); err != nil {
-		return err
-	}
-	if _, err := w.F.WriteAt(fileID(), 0); err != nil {
-		return err
-	}
-	return w.F.Sync()
+	return blocks.Seal(w.F, blocks.Part{B: fileID(), At: 0})
 }
-
-func (w *writer) Close() error { return nil }
 
 // fileID is the file type identifier ([MS-VHDX] 2.2.1); the creator is for people.
 func fileID() []byte {
@@ -221,7 +167,7 @@ func (w *writer) regions() []byte {
 	for i, r := range []struct {
 		id         guid
 		at, length int64
-	}{{w.ids.bat, batAt, int64(len(w.bat))}, {w.ids.metadata, metaAt, metaLength}} {
+	}{{w.ids.bat, batAt, int64(len(w.Table))}, {w.ids.metadata, metaAt, metaLength}} {
 		e := b[16+32*i:]
 		copy(e, r.id[:])
 		le.PutUint64(e[16:], uint64(r.at))

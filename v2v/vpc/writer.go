@@ -2,11 +2,9 @@ package vpc
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 
 // Format is VHD.
 func Format() image.Format {
+	create, resume := blocks.Creating(name, begin)
 	return image.Format{
 		Name:    name,
 		Aliases: []string{"vhd"},
@@ -43,27 +42,12 @@ func sizes(size int64, opt image.Options) (int64, error) {
 	return size, nil
 }
 
-func create(_ context.Context, dst image.Target, size int64, opt image.Options) (image.Writer, error) {
-	return begin(dst, size, opt, nil)
-}
-
-func resume(_ context.Context, dst image.Target, size int64, opt image.Options, b []byte) (image.Writer, error) {
-	s, err := blocks.DecodeState(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: vpc: the record of the unfinished image: %w", dst.Base(), err)
-	}
-	return begin(dst, size, opt, &s)
-}
-
 func begin(dst image.Target, size int64, opt image.Options, from *blocks.State) (image.Writer, error) {
 	size, err := sizes(size, opt)
 	if err != nil {
 		return nil, err
 	}
-	if !dst.Seekable() {
-		return nil, fmt.Errorf("%s: vpc: it cannot be written to a pipe; name a file", dst.Base())
-	}
-	f, err := dst.Main()
+	f, err := blocks.MainFile(dst, name)
 	if err != nil {
 		return nil, err
 	}
@@ -79,10 +63,17 @@ func begin(dst image.Target, size int64, opt image.Options, from *blocks.State) 
 		return w, f.Truncate(size + footerSize)
 	}
 	n := (size + writeBlock - 1) / writeBlock
-	w := &dynamicWriter{foot: foot, bat: bytes.Repeat([]byte{0xff}, int(image.RoundUp(4*n, sector)))}
-	w.Grower = blocks.Grower{F: f, Block: writeBlock, Head: bytes.Repeat([]byte{0xff}, writeBlock/sector/8), Next: batOffset + int64(len(w.bat)), Zeros: dst.ReadsZero(), Enter: w.enter}
+	w := &dynamicWriter{foot: foot}
+	w.Grower = blocks.Grower{
+		F: f, Block: writeBlock, Head: bytes.Repeat([]byte{0xff}, writeBlock/sector/8), Zeros: dst.ReadsZero(), Enter: w.enter,
+		Blocks: n, Table: bytes.Repeat([]byte{0xff}, int(image.RoundUp(4*n, sector))), TableAt: batOffset, TableEnd: func(b int64) int64 { return 4 * (b + 1) },
+	}
+	w.Next = batOffset + int64(len(w.Table))
 	if from != nil {
-		return w, w.recover(*from)
+		if err := w.Recover(*from); err != nil {
+			return nil, fmt.Errorf("vpc: %w", err)
+		}
+		return w, nil
 	}
 	return w, f.Zero(0, footerSize)
 }
@@ -119,9 +110,7 @@ const batOffset = footerSize + dynamicSize
 // dynamicWriter grows by blocks.
 type dynamicWriter struct {
 	blocks.Grower
-	foot   footer
-	bat    []byte
-	stored int // bytes of the table that are in the file
+	foot footer
 }
 
 var _ image.Checkpointer = (*dynamicWriter)(nil)
@@ -130,41 +119,11 @@ func (w *dynamicWriter) enter(block, at int64) error {
 	if at/sector >= batFree-writeBlock/sector {
 		return fault(image.TooLarge, "", "vhd-size", "the file passes what its table can address", "choose vhdx")
 	}
-	binary.BigEndian.PutUint32(w.bat[4*block:], uint32(at/sector))
+	binary.BigEndian.PutUint32(w.Table[4*block:], uint32(at/sector))
 	return nil
 }
 
-func (w *dynamicWriter) Checkpoint() ([]byte, error) {
-	if b, any := w.Current(); any {
-		to := int(4 * (b + 1))
-		if _, err := w.F.WriteAt(w.bat[w.stored:to], batOffset+int64(w.stored)); err != nil {
-			return nil, err
-		}
-		w.stored = to
-	}
-	if err := w.F.Sync(); err != nil {
-		return nil, err
-	}
-	return w.State(w.foot.ident()), nil
-}
-
-// recover reads the table as it was at a checkpoint.
-func (w *dynamicWriter) recover(s blocks.State) error {
-	if err := w.Resume(s); err != nil {
-		return fmt.Errorf("vpc: %w", err)
-	}
-	b, any := w.Current()
-	if !any {
-		return nil
-	}
-	if 4*(b+1) > int64(len(w.bat)) {
-		return errors.New("vpc: the record of the unfinished image is of another one")
-	}
-	if err := blocks.ReadFull(w.F, w.bat[:4*(b+1)], batOffset); err != nil {
-		return fmt.Errorf("vpc: read the table of the unfinished image: %w", err)
-	}
-	return nil
-}
+func (w *dynamicWriter) Checkpoint() ([]byte, error) { return w.Keep(w.foot.ident()) }
 
 // header is the dynamic disk header.
 func (w *dynamicWriter) header() []byte {
@@ -183,27 +142,15 @@ func (w *dynamicWriter) header() []byte {
 // Finish writes the tables, then the footer, and its copy at the beginning last.
 func (w *dynamicWriter) Finish() error {
 	foot := w.foot.encode()
-	for _, part := range []struct {
-		b  []byte
-		at int64
-	}{{w.header(), footerSize}, {w.bat, batOffset}, {foot, w.Next}} {
-		if _, err := w.F.WriteAt(part.b, part.at); err != nil {
-			return err
-		}
+	err := blocks.WriteParts(w.F, blocks.Part{B: w.header(), At: footerSize}, blocks.Part{B: w.Table, At: batOffset}, blocks.Part{B: foot, At: w.Next})
+	if err != nil {
+		return err
 	}
 	if err := w.F.Truncate(w.Next + footerSize); err != nil {
 		return err
 	}
-	if err := w.F.Sync(); err != nil {
-		return err
-	}
-	if _, err := w.F.WriteAt(foot, 0); err != nil {
-		return err
-	}
-	return w.F.Sync()
+	return blocks.Seal(w.F, blocks.Part{B: foot, At: 0})
 }
-
-func (w *dynamicWriter) Close() error { return nil }
 
 // fixedWriter writes the disk as it is, and a footer behind it.
 type fixedWriter struct {
@@ -216,21 +163,8 @@ var (
 	_ image.Checkpointer = (*fixedWriter)(nil)
 )
 
-func (w *fixedWriter) Checkpoint() ([]byte, error) {
-	if err := w.F.Sync(); err != nil {
-		return nil, err
-	}
-	return (&blocks.Grower{}).State(w.foot.ident()), nil
-}
+func (w *fixedWriter) Checkpoint() ([]byte, error) { return w.Keep(w.foot.ident()) }
 
 func (w *fixedWriter) Finish() error {
-	if err := w.F.Sync(); err != nil {
-		return err
-	}
-	if _, err := w.F.WriteAt(w.foot.encode(), int64(w.foot.current)); err != nil {
-		return err
-	}
-	return w.F.Sync()
+	return blocks.Seal(w.F, blocks.Part{B: w.foot.encode(), At: int64(w.foot.current)})
 }
-
-func (w *fixedWriter) Close() error { return nil }
