@@ -18,7 +18,7 @@ import (
 const testSize = 24<<20 + 3*imagetest.S
 
 func testDisk() imagetest.Disk {
-	return imagetest.Disk{Name: "mixed", Size: testSize, Ranges: imagetest.Mixed(77, testSize)}
+	return imagetest.MixedDisk(77, testSize)
 }
 
 func mustRun(t *testing.T, req Request) Outcome {

@@ -44,7 +44,7 @@ func TestSoakKilledConversionsGoOn(t *testing.T) { killed(t, 100) }
 // target's name before, nothing wrong may have it afterwards, and no file may be left.
 func killed(t *testing.T, kills int) {
 	const size = 48<<20 + 3*imagetest.S
-	d := imagetest.Disk{Name: "mixed", Size: size, Ranges: imagetest.Mixed(99, size)}
+	d := imagetest.MixedDisk(99, size)
 	src := filepath.Join(t.TempDir(), "src")
 	d.WriteRaw(t, src)
 	self, err := os.Executable()

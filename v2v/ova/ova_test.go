@@ -6,7 +6,6 @@ import (
 	"crypto/sha1" //nolint:gosec // a checksum of manifests
 	"crypto/sha256"
 	"crypto/sha512"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -115,17 +114,6 @@ func both(t *testing.T, data []byte, opt image.OpenOptions) (seek, pipe error) {
 	return seek, nil
 }
 
-func code(err error) string {
-	var e *image.Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	if err != nil {
-		return err.Error()
-	}
-	return ""
-}
-
 func TestArchivesAreReadOrRefused(t *testing.T) {
 	d := plain("disk1.vmdk", disk(t))
 	o := plain("vm.ovf", ovf(fileLine, diskLine))
@@ -198,10 +186,10 @@ func TestArchivesAreReadOrRefused(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			seek, pipe := both(t, archive(t, tc.files...), image.OpenOptions{Disk: tc.disk})
-			if got := code(seek); got != tc.seek {
+			if got := imagetest.Code(seek); got != tc.seek {
 				t.Errorf("from a file: %q (%v), want %q", got, seek, tc.seek)
 			}
-			if got := code(pipe); got != tc.pipe && (tc.pipe != "*" || pipe == nil) {
+			if got := imagetest.Code(pipe); got != tc.pipe && (tc.pipe != "*" || pipe == nil) {
 				t.Errorf("from a pipe: %q (%v), want %q", got, pipe, tc.pipe)
 			}
 		})

@@ -36,7 +36,7 @@ func TestWrittenImagesReadBackAndSatisfyQemu(t *testing.T) {
 
 func TestWritingResumesAfterEveryCheckpoint(t *testing.T) {
 	const size = 40<<20 + 3*imagetest.S
-	d := imagetest.Disk{Name: "mixed", Size: size, Ranges: imagetest.Mixed(9, size)}
+	d := imagetest.MixedDisk(9, size)
 	for name, opt := range map[string]image.Options{
 		"plain": nil, "zlib": {"compress": "zlib"}, "zstd, 4 KiB": {"compress": "zstd", "cluster_size": "4k"}, "512 bytes": {"cluster_size": "512"},
 	} {
@@ -61,7 +61,7 @@ func openFile(t testing.TB, path string, opt image.OpenOptions) (image.Reader, e
 
 func TestQemusImagesAreRead(t *testing.T) {
 	const size = 6<<20 + 3*imagetest.S
-	mixed := imagetest.Disk{Name: "mixed", Size: size, Ranges: imagetest.Mixed(21, size)}
+	mixed := imagetest.MixedDisk(21, size)
 	for _, tc := range []struct {
 		name string
 		args []string

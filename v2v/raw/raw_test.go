@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"initd/v2v/file"
 	"initd/v2v/image"
 	"initd/v2v/image/imagetest"
 )
@@ -22,7 +21,7 @@ func TestRawToAPipe(t *testing.T) {
 }
 
 func TestRawResumes(t *testing.T) {
-	d := imagetest.Disk{Name: "mixed", Size: 20<<20 + 3*imagetest.S, Ranges: imagetest.Mixed(5, 20<<20+3*imagetest.S)}
+	d := imagetest.MixedDisk(5, 20<<20+3*imagetest.S)
 	imagetest.Resume(t, imagetest.Writing{Format: Format(), Qemu: "raw"}, d)
 }
 
@@ -32,16 +31,7 @@ func TestAnOddLastSectorIsFilledWithZeros(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	src, err := file.Open(path, file.OpenOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := Format().Open(t.Context(), src, image.OpenOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	imagetest.Reader(t, r, bytes.NewReader(append(data, make([]byte, 511)...)), 1024)
+	imagetest.Reader(t, imagetest.OpenFile(t, Format(), path), bytes.NewReader(append(data, make([]byte, 511)...)), 1024)
 }
 
 func TestAStreamMustBeAsLongAsSaid(t *testing.T) {

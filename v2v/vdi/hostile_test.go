@@ -1,42 +1,18 @@
 package vdi
 
 import (
-	"bytes"
 	"encoding/binary"
-	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"testing"
 
-	"initd/v2v/file"
-	"initd/v2v/image"
 	"initd/v2v/image/imagetest"
 )
 
-const odd = 10<<20 + 3*imagetest.S
-
-var mixed = imagetest.Disk{Name: "mixed", Size: odd, Ranges: imagetest.Mixed(21, odd)}
+var mixed = imagetest.MixedDisk(21, 10<<20+3*imagetest.S)
 
 func written(t testing.TB, subformat string, d imagetest.Disk) []byte {
 	t.Helper()
-	b, err := os.ReadFile(writing(subformat).Write(t, t.TempDir(), d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func code(err error) string {
-	var e *image.Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	if err != nil {
-		return err.Error()
-	}
-	return ""
+	return writing(subformat).Written(t, d)
 }
 
 func put32(off int, v uint32) func([]byte) {
@@ -48,10 +24,7 @@ func put64(off int, v uint64) func([]byte) {
 
 func TestDisksThatAreRefused(t *testing.T) {
 	whole := written(t, "dynamic", imagetest.Disk{Size: 3<<20 + sector, Ranges: []imagetest.Range{{Off: 0, Len: 2<<20 + sector, Fill: imagetest.Text}}})
-	for _, tc := range []struct {
-		name, code string
-		change     func([]byte)
-	}{
+	imagetest.Refusals(t, Format(), whole, []imagetest.Damage{
 		{"as it was written", "", func([]byte) {}},
 		{"no signature", "vdi-magic", put32(64, 7)},
 		{"version 1.2", "vdi-version", put32(68, 0x10002)},
@@ -81,21 +54,7 @@ func TestDisksThatAreRefused(t *testing.T) {
 		{"a block past all blocks", "vdi-block-place", put32(512, 1<<30)},
 		{"a block twice", "vdi-overlap", put32(512, 1)},
 		{"a block of zeros", "", put32(512, blockZero)},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			b := append([]byte(nil), whole...)
-			tc.change(b)
-			_, err := Format().Open(t.Context(), imagetest.Bytes{Label: "disk.vdi", Data: b}, image.OpenOptions{})
-			if code(err) != tc.code {
-				t.Errorf("got %q (%v), want %q", code(err), err, tc.code)
-			}
-		})
-	}
-	for _, n := range []int{0, 100, 511, 512, 520, 1 << 20, len(whole) - 1<<20} {
-		if _, err := Format().Open(t.Context(), imagetest.Bytes{Label: "disk.vdi", Data: whole[:n]}, image.OpenOptions{}); err == nil {
-			t.Errorf("cut at %d of %d: it is read", n, len(whole))
-		}
-	}
+	}, 0, 100, 511, 512, 520, 1<<20, len(whole)-1<<20)
 }
 
 func TestWhatIsWrittenIsWhatVirtualBoxWants(t *testing.T) {
@@ -110,39 +69,12 @@ func TestWhatIsWrittenIsWhatVirtualBoxWants(t *testing.T) {
 }
 
 func TestWhatQemuImgWritesIsRead(t *testing.T) {
-	raw := filepath.Join(t.TempDir(), "raw")
-	mixed.WriteRaw(t, raw)
-	for _, o := range []string{"static=off", "static=on"} {
-		t.Run(o, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "disk.vdi")
-			imagetest.QemuImg(t, "convert", "-O", "vdi", "-o", o, raw, path)
-			src, err := file.Open(path, file.OpenOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			r, err := Format().Open(t.Context(), src, image.OpenOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			imagetest.Reader(t, r, mixed, mixed.Size)
-		})
-	}
+	writing("dynamic").ReadsQemus(t, mixed, nil, "static=off", "static=on")
 }
 
 func TestSevenZipReadsWhatIsWritten(t *testing.T) {
-	prog, err := exec.LookPath("7zz")
-	if err != nil {
-		t.Fatal("7zz is missing: install the Debian package 7zip")
-	}
-	want := make([]byte, mixed.Size)
-	_, _ = mixed.ReadAt(want, 0)
 	for _, s := range []string{"dynamic", "static"} {
-		cmd := exec.CommandContext(t.Context(), prog, "e", "-tvdi", "-so", writing(s).Write(t, t.TempDir(), mixed))
-		cmd.Dir = t.TempDir()
-		if got, err := cmd.Output(); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s: 7zz reads %d bytes, other than the %d that were written: %v", s, len(got), len(want), err)
-		}
+		writing(s).SevenZip(t, "vdi", mixed)
 	}
 }
 

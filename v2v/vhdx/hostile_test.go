@@ -3,47 +3,21 @@ package vhdx
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
-	"initd/v2v/file"
-	"initd/v2v/image"
 	"initd/v2v/image/imagetest"
 )
 
-const odd = 10<<20 + 3*imagetest.S
-
-var mixed = imagetest.Disk{Name: "mixed", Size: odd, Ranges: imagetest.Mixed(21, odd)}
+var mixed = imagetest.MixedDisk(21, 10<<20+3*imagetest.S)
 
 // small is a disk of three blocks of 1 MiB, of which the first and the last are stored.
 var small = imagetest.Disk{Name: "small", Size: 2<<20 + sector, Ranges: []imagetest.Range{{Off: 0, Len: 1 << 20, Fill: imagetest.Text}, {Off: 2 << 20, Len: sector, Fill: imagetest.Text}}}
 
 func written(t testing.TB, d imagetest.Disk) []byte {
 	t.Helper()
-	b, err := os.ReadFile(writing("1M").Write(t, t.TempDir(), d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func code(err error) string {
-	var e *image.Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	if err != nil {
-		return err.Error()
-	}
-	return ""
-}
-
-func openBytes(t *testing.T, b []byte) (image.Reader, error) {
-	t.Helper()
-	return Format().Open(t.Context(), imagetest.Bytes{Label: "disk.vhdx", Data: b}, image.OpenOptions{})
+	return writing("1M").Written(t, d)
 }
 
 func put32(off int, v uint32) func([]byte) {
@@ -87,10 +61,7 @@ func TestDisksThatAreRefused(t *testing.T) {
 	whole := written(t, small)
 	const bat = batAt
 	present := func(mib uint64) uint64 { return mib<<20 | statePresent }
-	for _, tc := range []struct {
-		name, code string
-		change     func([]byte)
-	}{
+	imagetest.Refusals(t, Format(), whole, []imagetest.Damage{
 		{"as it was written", "", func([]byte) {}},
 		{"no signature", "vhdx-magic", func(b []byte) { b[0] = 'x' }},
 		{"the second header damaged", "", func(b []byte) { b[headerAt2+9] ^= 1 }},
@@ -149,20 +120,7 @@ func TestDisksThatAreRefused(t *testing.T) {
 		{"a log of version 1 that has to be replayed", "vhdx-log-version", headers(func(h []byte) { h[48] = 1; h[64] = 1 })},
 		{"a log past the end that has to be replayed", "vhdx-log", headers(func(h []byte) { h[48] = 1; put64(72, 1<<40)(h) })},
 		{"a log of 4 GiB that has to be replayed", "vhdx-log", headers(func(h []byte) { h[48] = 1; put32(68, 0xfff00000)(h) })},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			b := append([]byte(nil), whole...)
-			tc.change(b)
-			if _, err := openBytes(t, b); code(err) != tc.code {
-				t.Errorf("got %q (%v), want %q", code(err), err, tc.code)
-			}
-		})
-	}
-	for _, n := range []int{0, 7, 8, 65536, 200 << 10, mib - 1, mib, 2 * mib, 3 * mib, 4 * mib, len(whole) - mib} {
-		if _, err := openBytes(t, whole[:n]); err == nil {
-			t.Errorf("cut at %d of %d: it is read", n, len(whole))
-		}
-	}
+	}, 0, 7, 8, 65536, 200<<10, mib-1, mib, 2*mib, 3*mib, 4*mib, len(whole)-mib)
 }
 
 // change is what a log does: data (4 KiB) to an offset, or zeros for a length.
@@ -278,9 +236,9 @@ func TestTheLogIsReplayed(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			before := append([]byte(nil), tc.image...)
-			r, err := openBytes(t, tc.image)
-			if code(err) != tc.code {
-				t.Fatalf("got %q (%v), want %q", code(err), err, tc.code)
+			r, err := imagetest.OpenBytes(t, Format(), tc.image)
+			if imagetest.Code(err) != tc.code {
+				t.Fatalf("got %q (%v), want %q", imagetest.Code(err), err, tc.code)
 			}
 			if err != nil {
 				return
@@ -307,7 +265,7 @@ func TestTheLogIsReplayedAsQemuDoes(t *testing.T) {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r, err := openBytes(t, b)
+	r, err := imagetest.OpenBytes(t, Format(), b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,42 +281,14 @@ func TestTheLogIsReplayedAsQemuDoes(t *testing.T) {
 }
 
 func TestWhatQemuImgWritesIsRead(t *testing.T) {
-	raw := filepath.Join(t.TempDir(), "raw")
-	mixed.WriteRaw(t, raw)
-	for _, o := range []string{"subformat=dynamic", "block_size=1M", "block_size=256M", "subformat=fixed"} {
-		t.Run(o, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "disk.vhdx")
-			imagetest.QemuImg(t, "convert", "-O", "vhdx", "-o", o, raw, path)
-			src, err := file.Open(path, file.OpenOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			r, err := Format().Open(t.Context(), src, image.OpenOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			imagetest.Reader(t, r, mixed, mixed.Size)
-		})
-	}
+	writing("1M").ReadsQemus(t, mixed, nil, "subformat=dynamic", "block_size=1M", "block_size=256M", "subformat=fixed")
 }
 
 // TestSevenZipReadsWhatIsWritten has a disk of whole MiB: 7-Zip opens no other.
 func TestSevenZipReadsWhatIsWritten(t *testing.T) {
-	mixed := mixed
-	mixed.Size, mixed.Ranges = 10<<20, imagetest.Mixed(21, 10<<20)
-	prog, err := exec.LookPath("7zz")
-	if err != nil {
-		t.Fatal("7zz is missing: install the Debian package 7zip")
-	}
-	want := make([]byte, mixed.Size)
-	_, _ = mixed.ReadAt(want, 0)
+	mixed := imagetest.MixedDisk(21, 10<<20)
 	for _, s := range []string{"", "1M", "256M"} {
-		cmd := exec.CommandContext(t.Context(), prog, "e", "-tvhdx", "-so", writing(s).Write(t, t.TempDir(), mixed))
-		cmd.Dir = t.TempDir()
-		if got, err := cmd.Output(); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("block_size=%s: 7zz reads %d bytes, other than the %d that were written: %v", s, len(got), len(want), err)
-		}
+		writing(s).SevenZip(t, "vhdx", mixed)
 	}
 }
 

@@ -23,7 +23,7 @@ func TestEveryBlockSizeConforms(t *testing.T) {
 }
 
 func TestItResumes(t *testing.T) {
-	d := imagetest.Disk{Name: "mixed", Size: 40<<20 + 3*imagetest.S, Ranges: imagetest.Mixed(5, 40<<20+3*imagetest.S)}
+	d := imagetest.MixedDisk(5, 40<<20+3*imagetest.S)
 	for _, s := range []string{"", "1M"} {
 		t.Run("block_size="+s, func(t *testing.T) { imagetest.Resume(t, writing(s), d) })
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"testing"
 
@@ -35,26 +34,11 @@ func written(t testing.TB, opt image.Options, d imagetest.Disk) []byte {
 	t.Helper()
 	w := writing("")
 	w.Options = opt
-	b, err := os.ReadFile(w.Write(t, t.TempDir(), d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return w.Written(t, d)
 }
 
 // small is a disk of five grains, of which the last is short.
 var small = imagetest.Disk{Name: "small", Size: 4*writeUnit + 3*sector, Ranges: []imagetest.Range{{Off: 0, Len: 2 * writeUnit, Fill: imagetest.Text}, {Off: 4 * writeUnit, Len: 3 * sector, Fill: imagetest.Text}}}
-
-func code(err error) string {
-	var e *image.Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	if err != nil {
-		return err.Error()
-	}
-	return ""
-}
 
 // readAll opens a source and reads all of it.
 func readAll(t *testing.T, src image.Source) error {
@@ -183,8 +167,8 @@ func TestSparseFilesThatAreRefused(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := tc.change(append([]byte(nil), whole...))
-			if err := readAll(t, imagetest.Bytes{Label: "disk.vmdk", Data: b}); code(err) != tc.code {
-				t.Errorf("got %q (%v), want %q", code(err), err, tc.code)
+			if err := readAll(t, imagetest.Bytes{Label: "disk.vmdk", Data: b}); imagetest.Code(err) != tc.code {
+				t.Errorf("got %q (%v), want %q", imagetest.Code(err), err, tc.code)
 			}
 		})
 	}
@@ -259,15 +243,15 @@ func TestDescriptors(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := readAll(t, dir{imagetest.Bytes{Label: "disk.vmdk", Data: []byte(head + tc.lines)}, files})
-			if code(err) != tc.code {
-				t.Errorf("got %q (%v), want %q", code(err), err, tc.code)
+			if imagetest.Code(err) != tc.code {
+				t.Errorf("got %q (%v), want %q", imagetest.Code(err), err, tc.code)
 			}
 		})
 	}
 	if err := readAll(t, dir{imagetest.Bytes{Label: "disk.vmdk", Data: []byte(head + "RW 1 FLAT \"gone.bin\" 0\n")}, files}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that is missing: %v", err)
 	}
-	if err := readAll(t, imagetest.Bytes{Label: "disk.vmdk", Data: []byte(head + "RW 1 FLAT \"a.bin\" 0\n")}); code(err) != "sibling-alone" {
+	if err := readAll(t, imagetest.Bytes{Label: "disk.vmdk", Data: []byte(head + "RW 1 FLAT \"a.bin\" 0\n")}); imagetest.Code(err) != "sibling-alone" {
 		t.Errorf("an uploaded file with a further one: %v", err)
 	}
 }
@@ -345,11 +329,11 @@ func TestStreamsThatAreRefused(t *testing.T) {
 		for _, tc := range rows {
 			t.Run("footer="+footer+" "+tc.name, func(t *testing.T) {
 				b := tc.change(append([]byte(nil), whole...))
-				if err := readAll(t, imagetest.Bytes{Label: "disk.vmdk", Data: b}); code(err) != tc.seek && (tc.seek != "*" || err == nil) {
-					t.Errorf("from a file: %q (%v), want %q", code(err), err, tc.seek)
+				if err := readAll(t, imagetest.Bytes{Label: "disk.vmdk", Data: b}); imagetest.Code(err) != tc.seek && (tc.seek != "*" || err == nil) {
+					t.Errorf("from a file: %q (%v), want %q", imagetest.Code(err), err, tc.seek)
 				}
-				if err := pipe(t, b); code(err) != tc.pipe && (tc.pipe != "*" || err == nil) {
-					t.Errorf("from a pipe: %q (%v), want %q", code(err), err, tc.pipe)
+				if err := pipe(t, b); imagetest.Code(err) != tc.pipe && (tc.pipe != "*" || err == nil) {
+					t.Errorf("from a pipe: %q (%v), want %q", imagetest.Code(err), err, tc.pipe)
 				}
 			})
 		}

@@ -2,6 +2,7 @@ package vmdk
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -9,53 +10,33 @@ import (
 	"strings"
 	"testing"
 
-	"initd/v2v/file"
 	"initd/v2v/image"
 	"initd/v2v/image/imagetest"
 )
 
 // contents are disks that qemu-img is asked to convert.
 func contents() []imagetest.Disk {
-	const odd = 10<<20 + 3*imagetest.S
 	return []imagetest.Disk{
-		{Name: "mixed", Size: odd, Ranges: imagetest.Mixed(21, odd)},
+		imagetest.MixedDisk(21, 10<<20+3*imagetest.S),
 		{Name: "over two extents", Size: 2<<30 + imagetest.S, Ranges: []imagetest.Range{{Off: 0, Len: 100 << 10, Fill: imagetest.Text}, {Off: 2<<30 - 64<<10, Len: 64<<10 + imagetest.S, Fill: imagetest.Random}}},
 	}
 }
 
-func openFile(t *testing.T, path string) image.Reader {
-	t.Helper()
-	src, err := file.Open(path, file.OpenOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := Format().Open(t.Context(), src, image.OpenOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.Close() })
-	return r
-}
-
 func TestWhatQemuImgWritesIsRead(t *testing.T) {
 	for _, d := range contents() {
-		raw := filepath.Join(t.TempDir(), "raw")
-		d.WriteRaw(t, raw)
-		for _, o := range []string{"subformat=monolithicSparse", "subformat=monolithicSparse,zeroed_grain=on", "subformat=monolithicFlat", "subformat=twoGbMaxExtentSparse", "subformat=twoGbMaxExtentFlat",
-			"subformat=streamOptimized", "subformat=monolithicSparse,adapter_type=lsilogic,hwversion=10", "subformat=monolithicSparse,compat6=on"} {
-			t.Run(d.Name+" "+o, func(t *testing.T) {
-				path := filepath.Join(t.TempDir(), "disk.vmdk")
-				imagetest.QemuImg(t, "convert", "-O", "vmdk", "-o", o, raw, path)
-				imagetest.Reader(t, openFile(t, path), d, d.Size)
-				if strings.Contains(o, streamOptimized) {
-					b, err := os.ReadFile(path)
-					if err != nil {
-						t.Fatal(err)
-					}
-					streamed(t, b, d)
-				}
-			})
+		stream := func(t *testing.T, o, path string) {
+			if !strings.Contains(o, streamOptimized) {
+				return
+			}
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			streamed(t, b, d)
 		}
+		writing("").ReadsQemus(t, d, stream,
+			"subformat=monolithicSparse", "subformat=monolithicSparse,zeroed_grain=on", "subformat=monolithicFlat", "subformat=twoGbMaxExtentSparse", "subformat=twoGbMaxExtentFlat",
+			"subformat=streamOptimized", "subformat=monolithicSparse,adapter_type=lsilogic,hwversion=10", "subformat=monolithicSparse,compat6=on")
 	}
 }
 
@@ -115,7 +96,7 @@ func TestZeroedGrainsAreZero(t *testing.T) {
 	imagetest.QemuImg(t, "create", "-q", "-f", "vmdk", "-o", "zeroed_grain=on", path, "1M")
 	imagetest.QemuIO(t, "-f", "vmdk", "-c", "write -P 5 0 256k", "-c", "write -z 64k 64k", path)
 	var kinds []image.Kind
-	r := openFile(t, path)
+	r := imagetest.OpenFile(t, Format(), path)
 	for e, err := range r.Extents(0) {
 		if err != nil {
 			t.Fatal(err)
@@ -137,7 +118,7 @@ func TestGrainsInRandomOrder(t *testing.T) {
 	args := []string{"-f", "vmdk"}
 	var d = imagetest.Disk{Size: 64 << 20}
 	for i := range 200 {
-		args = append(args, "-c", "write -P 7 "+itoa(int64(i*37%200)*256<<10)+" 64k")
+		args = append(args, "-c", "write -P 7 "+fmt.Sprint(int64(i*37%200)*256<<10)+" 64k")
 	}
 	imagetest.QemuIO(t, append(args, path)...)
 	raw := path + ".raw"
@@ -147,47 +128,18 @@ func TestGrainsInRandomOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	imagetest.Reader(t, openFile(t, path), f, d.Size)
-}
-
-func itoa(n int64) string {
-	var b [20]byte
-	i := len(b)
-	for {
-		i--
-		b[i] = byte('0' + n%10)
-		if n /= 10; n == 0 {
-			return string(b[i:])
-		}
-	}
+	imagetest.Reader(t, imagetest.OpenFile(t, Format(), path), f, d.Size)
 }
 
 // TestSevenZipReadsWhatIsWritten asks a reader that shares nothing with qemu-img. Of streamOptimized disks it opens only those with a footer,
 // also of qemu-img's own.
 func TestSevenZipReadsWhatIsWritten(t *testing.T) {
-	prog, err := exec.LookPath("7zz")
-	if err != nil {
-		t.Fatal("7zz is missing: install the Debian package 7zip")
-	}
-	const size = 10<<20 + 3*imagetest.S
-	d := imagetest.Disk{Name: "mixed", Size: size, Ranges: imagetest.Mixed(4, size)}
-	want := make([]byte, size)
-	_, _ = d.ReadAt(want, 0)
+	d := imagetest.MixedDisk(4, 10<<20+3*imagetest.S)
 	for _, o := range []image.Options{{"subformat": monolithicSparse}, {"subformat": streamOptimized, "footer": "on"}, {"subformat": streamOptimized, "footer": "on", "level": "1"},
 		{"subformat": splitSparse}, {"subformat": monolithicFlat}, {"subformat": splitFlat}} {
 		w := writing("")
 		w.Options = o
-		path := w.Write(t, t.TempDir(), d)
-		cmd := exec.CommandContext(t.Context(), prog, "e", "-tvmdk", "-so", path)
-		cmd.Dir = t.TempDir()
-		got, err := cmd.Output()
-		if err != nil {
-			t.Errorf("%v: 7zz: %v", o, err)
-			continue
-		}
-		if !bytes.Equal(got, want) {
-			t.Errorf("%v: 7zz reads %d bytes, other than the %d that were written", o, len(got), len(want))
-		}
+		w.SevenZip(t, "vmdk", d)
 	}
 }
 
@@ -198,7 +150,7 @@ func TestLibvmdkReadsWhatIsWritten(t *testing.T) {
 		t.Fatal("vmdkinfo is missing: install the Debian package libvmdk-utils")
 	}
 	const size = 10<<20 + 3*imagetest.S
-	d := imagetest.Disk{Name: "mixed", Size: size, Ranges: imagetest.Mixed(4, size)}
+	d := imagetest.MixedDisk(4, size)
 	for s, word := range map[string]string{monolithicSparse: "Monolithic sparse", streamOptimized: "Stream optimized", splitSparse: "2GB extent sparse", monolithicFlat: "Monolithic flat", splitFlat: "2GB extent flat"} {
 		out, err := exec.CommandContext(t.Context(), prog, writing(s).Write(t, t.TempDir(), d)).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), word) || !strings.Contains(string(out), "(10487296 bytes)") {

@@ -3,45 +3,21 @@ package vpc
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
-	"os"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"initd/v2v/file"
 	"initd/v2v/image"
 	"initd/v2v/image/imagetest"
 )
 
-const odd = 10<<20 + 3*imagetest.S
-
-var mixed = imagetest.Disk{Name: "mixed", Size: odd, Ranges: imagetest.Mixed(21, odd)}
+var mixed = imagetest.MixedDisk(21, 10<<20+3*imagetest.S)
 
 func written(t testing.TB, subformat string, d imagetest.Disk) []byte {
 	t.Helper()
-	b, err := os.ReadFile(writing(subformat).Write(t, t.TempDir(), d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func code(err error) string {
-	var e *image.Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	if err != nil {
-		return err.Error()
-	}
-	return ""
-}
-
-func openBytes(t *testing.T, b []byte) (image.Reader, error) {
-	t.Helper()
-	return Format().Open(t.Context(), imagetest.Bytes{Label: "disk.vhd", Data: b}, image.OpenOptions{})
+	return writing(subformat).Written(t, d)
 }
 
 // sum renews the checksum of a footer or header whose field is at an offset of it.
@@ -72,10 +48,7 @@ func TestDynamicDisksThatAreRefused(t *testing.T) {
 		return func(b []byte) { f(b); sum(b, footerSize, dynamicSize, 36) }
 	}
 	bat := batOffset
-	for _, tc := range []struct {
-		name, code string
-		change     func(b []byte)
-	}{
+	imagetest.Refusals(t, Format(), whole, []imagetest.Damage{
 		{"as it was written", "", func([]byte) {}},
 		{"a differencing disk", "vhd-differencing", both(func(at int) func([]byte) { return put32(at+60, 4) })},
 		{"an unknown type", "vhd-type", both(func(at int) func([]byte) { return put32(at+60, 7) })},
@@ -106,21 +79,8 @@ func TestDynamicDisksThatAreRefused(t *testing.T) {
 		{"a block twice", "vhd-overlap", func(b []byte) { copy(b[bat+4:bat+8], b[bat:bat+4]) }},
 		{"a block that begins in another one", "vhd-overlap", func(b []byte) { put32(bat+4, binary.BigEndian.Uint32(b[bat:])+1)(b) }},
 		{"a saved state", "", both(func(at int) func([]byte) { return func(b []byte) { b[at+84] = 1 } })},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			b := append([]byte(nil), whole...)
-			tc.change(b)
-			if _, err := openBytes(t, b); code(err) != tc.code {
-				t.Errorf("got %q (%v), want %q", code(err), err, tc.code)
-			}
-		})
-	}
-	for _, n := range []int{0, 100, 511, 512, 1536, 2000, end - 1, end, end + 1, len(whole) - 1} {
-		if _, err := openBytes(t, whole[:n]); err == nil {
-			t.Errorf("cut at %d of %d: it is read", n, len(whole))
-		}
-	}
-	if _, err := openBytes(t, append(append([]byte(nil), whole...), make([]byte, 512)...)); code(err) != "vhd-no-footer" {
+	}, 0, 100, 511, 512, 1536, 2000, end-1, end, end+1, len(whole)-1)
+	if _, err := imagetest.OpenBytes(t, Format(), append(append([]byte(nil), whole...), make([]byte, 512)...)); imagetest.Code(err) != "vhd-no-footer" {
 		t.Errorf("with zeros behind: %v", err)
 	}
 }
@@ -133,7 +93,7 @@ func TestFixedDisksThatAreRefused(t *testing.T) {
 		"vhd-checksum":   func(b []byte) []byte { b[end+20] ^= 1; return b },
 		"vhd-magic":      func(b []byte) []byte { return b[:end] },
 	} {
-		if _, err := openBytes(t, f(append([]byte(nil), whole...))); code(err) != name {
+		if _, err := imagetest.OpenBytes(t, Format(), f(append([]byte(nil), whole...))); imagetest.Code(err) != name {
 			t.Errorf("got %v, want %s", err, name)
 		}
 	}
@@ -153,7 +113,7 @@ func TestBitmapsAreHonoured(t *testing.T) {
 	clear(want[:512])
 	clear(want[8*512 : 16*512])
 	clear(want[2<<20-512:])
-	r, err := openBytes(t, b)
+	r, err := imagetest.OpenBytes(t, Format(), b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,73 +121,36 @@ func TestBitmapsAreHonoured(t *testing.T) {
 }
 
 func TestWhatQemuImgWritesIsRead(t *testing.T) {
-	raw := filepath.Join(t.TempDir(), "raw")
-	mixed.WriteRaw(t, raw)
-	for _, o := range []string{"subformat=dynamic", "subformat=fixed", "subformat=dynamic,force_size=on", "subformat=fixed,force_size=on"} {
-		t.Run(o, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "disk.vhd")
-			imagetest.QemuImg(t, "convert", "-O", "vpc", "-o", o, raw, path)
-			src, err := file.Open(path, file.OpenOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			r, err := Format().Open(t.Context(), src, image.OpenOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			d := mixed
-			d.Size = imagetest.VirtualSize(t, "vpc", path)
-			imagetest.Reader(t, r, d, d.Size)
-			// force_size=off rounds as qemu-img does.
-			if size, err := sizes(mixed.Size, image.Options{"force_size": map[bool]string{true: "on", false: "off"}[strings.Contains(o, "force")]}); err != nil || size != d.Size {
-				t.Errorf("sizes says %d, qemu-img %d", size, d.Size)
-			}
-		})
+	// force_size=off rounds as qemu-img does.
+	rounded := func(t *testing.T, o, path string) {
+		want := imagetest.VirtualSize(t, "vpc", path)
+		exact := map[bool]string{true: "on", false: "off"}[strings.Contains(o, "force")]
+		if size, err := sizes(mixed.Size, image.Options{"force_size": exact}); err != nil || size != want {
+			t.Errorf("sizes says %d, qemu-img %d", size, want)
+		}
 	}
+	writing("dynamic").ReadsQemus(t, mixed, rounded, "subformat=dynamic", "subformat=fixed", "subformat=dynamic,force_size=on", "subformat=fixed,force_size=on")
 }
 
 func TestGeometryIsQemus(t *testing.T) {
 	for _, size := range []int64{512, 1 << 20, 513 << 10, 100 << 20, 504 << 20, 1 << 30, 8 << 30, 100 << 30, 127 << 30, 130 << 30} {
 		path := filepath.Join(t.TempDir(), "g.vhd")
-		imagetest.QemuImg(t, "create", "-q", "-f", "vpc", path, itoa(size))
+		imagetest.QemuImg(t, "create", "-q", "-f", "vpc", path, fmt.Sprint(size))
 		if got, want := roundToCHS(size/sector)*sector, imagetest.VirtualSize(t, "vpc", path); got != want {
 			t.Errorf("%d rounds to %d, qemu-img to %d", size, got, want)
 		}
 	}
 }
 
-func itoa(n int64) string {
-	var b [20]byte
-	i := len(b)
-	for {
-		i--
-		b[i] = byte('0' + n%10)
-		if n /= 10; n == 0 {
-			return string(b[i:])
-		}
-	}
-}
-
 // TestSecondReaders: 7-Zip reads the disk, libvhdi its headers.
 func TestSecondReaders(t *testing.T) {
-	zip, err := exec.LookPath("7zz")
-	if err != nil {
-		t.Fatal("7zz is missing: install the Debian package 7zip")
-	}
 	vhdi, err := exec.LookPath("vhdiinfo")
 	if err != nil {
 		t.Fatal("vhdiinfo is missing: install the Debian package libvhdi-utils")
 	}
-	want := make([]byte, mixed.Size)
-	_, _ = mixed.ReadAt(want, 0)
 	for _, s := range []string{"dynamic", "fixed"} {
+		writing(s).SevenZip(t, "vhd", mixed)
 		path := writing(s).Write(t, t.TempDir(), mixed)
-		cmd := exec.CommandContext(t.Context(), zip, "e", "-tvhd", "-so", path)
-		cmd.Dir = t.TempDir()
-		if got, err := cmd.Output(); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s: 7zz reads %d bytes, other than the %d that were written: %v", s, len(got), len(want), err)
-		}
 		if out, err := exec.CommandContext(t.Context(), vhdi, path).CombinedOutput(); err != nil || !strings.Contains(string(out), "(10487296 bytes)") {
 			t.Errorf("%s: vhdiinfo: %v\n%s", s, err, out)
 		}
@@ -239,7 +162,7 @@ func TestMutations(t *testing.T) {
 	be := binary.BigEndian
 	var fields []imagetest.Field
 	for _, f := range []struct{ off, n int64 }{{12, 4}, {16, 8}, {40, 8}, {48, 8}, {56, 2}, {60, 4}, {64, 4}, {512 + 16, 8}, {512 + 24, 4}, {512 + 28, 4}, {512 + 32, 4}, {512 + 36, 4}, {1536, 4}} {
-		fields = append(fields, imagetest.Field{Name: itoa(f.off), Offset: f.off, Bytes: int(f.n), Order: be})
+		fields = append(fields, imagetest.Field{Name: fmt.Sprint(f.off), Offset: f.off, Bytes: int(f.n), Order: be})
 	}
 	imagetest.Mutations(t, Format(), whole, fields, []int64{512, 1536, 2048}, 64<<20)
 }

@@ -27,7 +27,7 @@ func TestBothTypesConform(t *testing.T) {
 }
 
 func TestBothTypesResume(t *testing.T) {
-	d := imagetest.Disk{Name: "mixed", Size: 40<<20 + 3*imagetest.S, Ranges: imagetest.Mixed(5, 40<<20+3*imagetest.S)}
+	d := imagetest.MixedDisk(5, 40<<20+3*imagetest.S)
 	for _, s := range []string{"dynamic", "fixed"} {
 		t.Run(s, func(t *testing.T) { imagetest.Resume(t, writing(s), d) })
 	}

@@ -148,6 +148,11 @@ func Patterns() []Disk {
 	return append(disks, islands)
 }
 
+// MixedDisk is a disk of Mixed ranges.
+func MixedDisk(seed uint64, size int64) Disk {
+	return Disk{Name: "mixed", Size: size, Ranges: Mixed(seed, size)}
+}
+
 // Mixed are random ranges of which about 42 % are data, of any sector's length.
 func Mixed(seed uint64, size int64) []Range {
 	g := rand.New(rand.NewPCG(seed, 42))

@@ -1,6 +1,7 @@
 package imagetest
 
 import (
+	"bytes"
 	"encoding/json"
 	"os/exec"
 	"strings"
@@ -70,6 +71,22 @@ func VirtualSize(t testing.TB, format, path string) int64 {
 		t.Fatalf("qemu-img info: %v", err)
 	}
 	return info.VirtualSize
+}
+
+// SevenZip writes a disk and fails unless 7-Zip, which shares nothing with qemu-img, finds it in the image. kind is its word for the format.
+func (w Writing) SevenZip(t *testing.T, kind string, d Disk) {
+	t.Helper()
+	prog, err := exec.LookPath("7zz")
+	if err != nil {
+		t.Fatal("7zz is missing: install the Debian package 7zip")
+	}
+	want := make([]byte, d.Size)
+	_, _ = d.ReadAt(want, 0)
+	cmd := exec.CommandContext(t.Context(), prog, "e", "-t"+kind, "-so", w.Write(t, t.TempDir(), d))
+	cmd.Dir = t.TempDir()
+	if got, err := cmd.Output(); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%v: 7zz reads %d bytes, other than the %d that were written: %v", w.Options, len(got), len(want), err)
+	}
 }
 
 // Check fails unless qemu-img finds an image whole. Exit status 63 is a format that it cannot check.
