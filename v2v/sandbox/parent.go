@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"initd/v2v/image"
+	"initd/v2v/self"
 )
 
 // process is the parent's end of a child.
@@ -21,6 +22,7 @@ type process struct {
 	name   string
 	src    Source // of siblings; nil for a stream
 	opt    Options
+	child  *self.Child
 	socket *os.File
 	mem    []byte
 	free   chan uint32 // slots without a question
@@ -28,7 +30,6 @@ type process struct {
 	asked  []atomic.Bool // a question is in flight on the slot
 
 	sending  sync.Mutex
-	pid      int
 	answered atomic.Int64 // processor time of the child at its last answer, in ns
 	siblings atomic.Int32
 
@@ -136,7 +137,7 @@ func (p *process) alive(began time.Time) (time.Duration, error) {
 // cpu is the processor time that the child has used.
 func (p *process) cpu() time.Duration {
 	var ts unix.Timespec
-	clock := int32(^p.pid<<3 | 2) // CPUCLOCK_SCHED of a process, clock_getcpuclockid(3)
+	clock := int32(^p.child.PID()<<3 | 2) // CPUCLOCK_SCHED of a process, clock_getcpuclockid(3)
 	if err := unix.ClockGettime(clock, &ts); err != nil {
 		return 0
 	}
@@ -212,7 +213,7 @@ func (p *process) end(cause error) {
 	defer p.mu.Unlock()
 	if p.cause == nil {
 		p.cause = cause
-		p.kill()
+		p.child.Kill()
 	}
 }
 

@@ -43,7 +43,7 @@ func (r *reader) Close() error {
 }
 
 // PID is the child's, for people and tests.
-func (r *reader) PID() int { return r.pid }
+func (r *reader) PID() int { return r.child.PID() }
 
 // ReadAt asks for at most a slot at a time, for several at once.
 func (r *reader) ReadAt(b []byte, off int64) (int, error) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"initd/v2v/image"
+	"initd/v2v/self"
 )
 
 // Roles are what a child can be asked for. They run without rights, on bytes that nobody vouches for.
@@ -79,7 +80,7 @@ const (
 
 // descriptors that the child inherits
 const (
-	fdSocket = 3 + iota
+	fdSocket = self.FD + iota
 	fdSlots
 	fdSource
 )

@@ -1,29 +1,20 @@
 package sandbox
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"initd/v2v/image"
+	"initd/v2v/self"
 )
-
-// kill ends the child and whatever waits for it.
-func (p *process) kill() {
-	if p.pid > 0 {
-		_ = unix.Kill(p.pid, unix.SIGKILL) // not reaped before gone is closed, and nobody kills after that
-	}
-}
 
 // start runs a child with a source. It has read nothing yet.
 func start(f *os.File, name string, src Source, opt Options) (*process, error) {
@@ -40,58 +31,40 @@ func start(f *os.File, name string, src Source, opt Options) (*process, error) {
 	if err != nil {
 		return fail(fmt.Errorf("map the shared buffers: %w", err))
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	child, err := self.New(arg, name)
 	if err != nil {
 		_ = unix.Munmap(mem)
-		return fail(fmt.Errorf("socketpair: %w", err))
+		return fail(err)
 	}
-	theirs := os.NewFile(uintptr(pair[1]), "reader")
-	defer theirs.Close()
-	p := &process{name: name, src: src, opt: opt, mem: mem, socket: os.NewFile(uintptr(pair[0]), "reader"), gone: make(chan struct{}),
+	p := &process{name: name, src: src, opt: opt, mem: mem, child: child, socket: child.Socket, gone: make(chan struct{}),
 		free: make(chan uint32, opt.Slots), answer: make([]chan message, opt.Slots), asked: make([]atomic.Bool, opt.Slots)}
 	for i := range opt.Slots {
 		p.answer[i] = make(chan message, 1)
 		p.free <- uint32(i)
 	}
 
-	cmd := exec.Command("/proc/self/exe", arg, name)
-	cmd.Args[0] = os.Args[0]
-	cmd.Env = []string{
+	env := []string{
 		envMemory + "=" + strconv.FormatInt(opt.Memory, 10),
 		envSlots + "=" + strconv.Itoa(opt.Slots),
 		envParent + "=" + strconv.Itoa(os.Getpid()),
 	}
-	complaint := &tail{}
-	cmd.Stderr = complaint
-	cmd.ExtraFiles = []*os.File{theirs, slots, f}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	go p.run(cmd, complaint, started)
-	if err := <-started; err != nil {
+	if err := child.Start(env, slots, f); err != nil {
 		_ = unix.Munmap(mem)
-		p.socket.Close()
 		return fail(err)
 	}
+	go p.reap()
 	go p.listen()
 	return p, nil
 }
 
-// run starts and reaps the child on one thread: the kernel kills it when the thread that started it ends, not the process.
-func (p *process) run(cmd *exec.Cmd, complaint *tail, started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := cmd.Start(); err != nil {
-		started <- err
-		return
-	}
-	p.pid = cmd.Process.Pid
-	started <- nil
-	_ = cmd.Wait()
+// reap waits for the end of the child and says what it means.
+func (p *process) reap() {
+	state, _ := p.child.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.err = p.cause
 	if p.err == nil {
-		p.err = death(p.name, cmd.ProcessState, complaint.String())
+		p.err = death(p.name, state, p.child.Said())
 		p.cause = p.err
 	}
 	close(p.gone)
@@ -166,24 +139,4 @@ func reason(said string) string {
 		}
 	}
 	return clean(strings.TrimSpace(said))
-}
-
-// tail keeps the beginning of what a child complains of, bounded.
-type tail struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	const most = 64 << 10
-	t.b.Write(p[:min(len(p), max(most-t.b.Len(), 0))])
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
 }

@@ -55,7 +55,7 @@ func (s *stream) Close() error {
 }
 
 // PID is the child's, for people and tests.
-func (s *stream) PID() int { return s.pid }
+func (s *stream) PID() int { return s.child.PID() }
 
 // Next gives a copy: what is shared with the child could still change.
 func (s *stream) Next() (int64, []byte, error) {

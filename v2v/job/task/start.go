@@ -1,26 +1,25 @@
 package task
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"initd/v2v/self"
 )
 
 // Task is an attempt that runs.
 type Task struct {
-	cmd    *exec.Cmd
+	child  *self.Child
 	mu     sync.Mutex // guards the socket against being closed while something is told
 	socket *os.File
-	said   tail
 	// Progress gives the newest report; older ones that nobody took are dropped.
 	Progress chan Progress
 	done     chan struct{}
@@ -33,45 +32,29 @@ func Start(o Order, until Deadline) (*Task, error) {
 	fail := func(err error) (*Task, error) {
 		return nil, fmt.Errorf("start a process for job %s: %w", o.Job, err)
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	child, err := self.New(arg, o.Kind, o.Job)
 	if err != nil {
-		return fail(fmt.Errorf("socketpair: %w", err))
+		return fail(err)
 	}
-	theirs := os.NewFile(uintptr(pair[1]), "task")
-	defer theirs.Close()
-	t := &Task{socket: os.NewFile(uintptr(pair[0]), "task"), Progress: make(chan Progress, 1), done: make(chan struct{})}
-	t.cmd = exec.Command("/proc/self/exe", arg, o.Kind, o.Job)
-	t.cmd.Args[0] = os.Args[0]
-	t.cmd.Stderr = &t.said
-	t.cmd.ExtraFiles = []*os.File{theirs}
-	t.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	// A record waits in the socket until the child hears it.
-	if err := tell(pair[0], word{Order: &o, Deadline: until}); err != nil {
-		t.socket.Close()
+	if err := tell(int(child.Socket.Fd()), word{Order: &o, Deadline: until}); err != nil {
+		child.Drop()
 		return fail(err)
 	}
-	started := make(chan error)
-	go t.run(started)
-	if err := <-started; err != nil {
-		t.socket.Close()
+	if err := child.Start(nil); err != nil {
 		return fail(err)
 	}
+	t := &Task{child: child, socket: child.Socket, Progress: make(chan Progress, 1), done: make(chan struct{})}
+	go t.run()
 	return t, nil
 }
 
-// run starts and reaps the process on one thread: the kernel kills it when the thread that started it ends, not the process.
-func (t *Task) run(started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := t.cmd.Start(); err != nil {
-		started <- err
-		return
-	}
+// run hears the process until its end.
+func (t *Task) run() {
 	heard := make(chan *done, 1)
 	socket := int(t.socket.Fd())
 	go func() { heard <- t.listen(socket) }()
-	started <- nil
-	err := t.cmd.Wait()
+	_, err := t.child.Wait()
 	d := <-heard // its end of the socket is closed by now
 	t.mu.Lock()
 	t.socket.Close()
@@ -110,7 +93,7 @@ func (t *Task) listen(socket int) *done {
 
 // death says what ended a process that had no last word.
 func (t *Task) death(err error) string {
-	said := t.said.String()
+	said := t.child.Said()
 	if line, _, _ := strings.Cut(strings.TrimSpace(said), "\n"); line != "" {
 		return "its process died: " + line
 	}
@@ -123,7 +106,7 @@ func (t *Task) death(err error) string {
 }
 
 // PID is the process.
-func (t *Task) PID() int { return t.cmd.Process.Pid }
+func (t *Task) PID() int { return t.child.PID() }
 
 // Prolong lets the attempt go on until a later deadline.
 func (t *Task) Prolong(until Deadline) { t.tell(word{Deadline: until}) }
@@ -144,7 +127,7 @@ func (t *Task) tell(w word) {
 }
 
 // Kill ends the attempt at once.
-func (t *Task) Kill() { _ = t.cmd.Process.Kill() }
+func (t *Task) Kill() { t.child.Kill() }
 
 // Done is closed once the process has ended and was reaped.
 func (t *Task) Done() <-chan struct{} { return t.done }
@@ -153,24 +136,4 @@ func (t *Task) Done() <-chan struct{} { return t.done }
 func (t *Task) Result() (json.RawMessage, *Failure) {
 	<-t.done
 	return t.result, t.failure
-}
-
-// tail keeps the beginning of what a process complains of.
-type tail struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	const most = 16 << 10
-	t.b.Write(p[:min(len(p), max(most-t.b.Len(), 0))])
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
 }

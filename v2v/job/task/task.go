@@ -11,6 +11,8 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+
+	"initd/v2v/self"
 )
 
 // Order is what an attempt is about.
@@ -92,6 +94,6 @@ type done struct {
 
 const (
 	arg      = "@job"
-	fdSocket = 3
+	fdSocket = self.FD
 	maxWord  = 128 << 10
 )
