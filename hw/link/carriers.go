@@ -101,7 +101,7 @@ func (s *State) interfacesOf(c connection) map[int]bool {
 		}
 	}
 	if len(found) == 0 && c.peer.IsValid() {
-		for _, r := range s.routes(c.peer.WithZone(""), c.peer.Zone()) {
+		for _, r := range s.lookup(flow{to: c.peer.WithZone(""), from: c.own, link: c.peer.Zone()}) {
 			found[r.Index] = true
 		}
 	}

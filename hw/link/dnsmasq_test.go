@@ -126,7 +126,7 @@ func TestLifeOfALeaseWithDnsmasq(t *testing.T) {
 		t.Errorf("the interface has %v and the MTU %d, want %s and 1400", s.Addresses, i.MTU, address)
 	}
 	for dst, via := range map[string]string{"203.0.113.9": "192.0.2.7", "10.9.9.9": "", "10.4.4.4": "10.9.9.9", "8.8.8.8": "192.0.2.1"} {
-		r := s.routes(a(dst), "")
+		r := s.lookup(flow{to: a(dst)})
 		if ok, why := s.Way(a(dst)); !ok || len(r) != 1 || r[0].Source != address.Addr() || r[0].Via.IsValid() != (via != "") || via != "" && r[0].Via != a(via) {
 			t.Errorf("way to %s: %v, %q by %+v; want via %q from %s", dst, ok, why, r, via, address)
 		}

@@ -89,7 +89,7 @@ func TestFramesArriveAndDamagedOnesDoNot(t *testing.T) {
 // captures are payloads that a kernel sent (6.18), one a file, named by their message type.
 func captures(f *testing.F) {
 	f.Helper()
-	for name, typ := range map[string]uint16{"link": unix.RTM_NEWLINK, "addr": unix.RTM_NEWADDR, "neigh": unix.RTM_NEWNEIGH, "route": unix.RTM_NEWROUTE} {
+	for name, typ := range map[string]uint16{"link": unix.RTM_NEWLINK, "addr": unix.RTM_NEWADDR, "neigh": unix.RTM_NEWNEIGH, "route": unix.RTM_NEWROUTE, "rule": unix.RTM_NEWRULE} {
 		files, err := filepath.Glob(filepath.Join("testdata", "rtnetlink", name+"-*"))
 		if err != nil || len(files) == 0 {
 			f.Fatalf("no captures of %s: %v", name, err)
@@ -118,6 +118,9 @@ func FuzzMessage(f *testing.F) {
 			}
 			s.Fold(Event{Kind: RouteIs, Route: r})
 		}
+		if r, ok := parseRule(b); ok {
+			s.Fold(Event{Kind: RuleIs, Rule: r})
+		}
 		if len(s.Routes) > maxNexthops {
 			t.Fatalf("%d next hops", len(s.Routes))
 		}
@@ -127,6 +130,7 @@ func FuzzMessage(f *testing.F) {
 			}
 		}
 		s.Way(netip.MustParseAddr("192.0.2.1"))
+		s.Way(netip.MustParseAddr("2001:db8::1"))
 	})
 }
 

@@ -79,12 +79,12 @@ type Route struct {
 	Index  int
 	Metric int
 	Source netip.Addr // invalid: the kernel chooses
-	// Refused: an unreachable, prohibit or blackhole route; Type says which.
+	// Refused: an unreachable, prohibit, blackhole or throw route; Type says which.
 	Refused bool
 	Type    uint8 // RTN_*
 	OnLink  bool  // Via need not be within a prefix of the link
 	Proto   uint8 // who made it: RTPROT_*
-	Table   int   // 0: the main table, which Way looks at
+	Table   int   // 0: the main table
 }
 
 // Neighbour is one that does not answer (NUD_FAILED).

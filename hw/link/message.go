@@ -14,7 +14,7 @@ const attributeType = 0x3fff
 // maxNexthops bounds those of one route.
 const maxNexthops = 512
 
-// parse reads the payload of one rtnetlink message of type typ. routes tells that routes may have changed: they are read
+// parse reads the payload of one rtnetlink message of type typ. routes tells that routes or rules may have changed: they are read
 // anew then, because messages do not tell all of it. The kernel flushes IPv4 routes of a link that goes down, or of a
 // source address that goes, without a word (fib_table_flush in net/ipv4/fib_trie.c), and what RTM_NEWROUTE with
 // NLM_F_REPLACE replaced does not show.
@@ -53,7 +53,7 @@ func parse(typ uint16, b []byte) (events []Event, routes bool) {
 			kind = NeighbourFails
 		}
 		return []Event{{Kind: kind, Neighbour: n}}, false
-	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		return nil, true
 	}
 	return nil, false
@@ -185,7 +185,7 @@ func parseRoute(b []byte) []Route {
 	r := Route{Proto: b[5], Type: b[7]}
 	switch b[7] {
 	case unix.RTN_UNICAST:
-	case unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT, unix.RTN_BLACKHOLE:
+	case unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT, unix.RTN_BLACKHOLE, unix.RTN_THROW:
 		r.Refused = true
 	default:
 		return nil

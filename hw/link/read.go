@@ -77,6 +77,15 @@ func enumerateRoutes(ctx context.Context, emit func(Event)) error {
 			emit(Event{Kind: RouteIs, Route: r})
 		}
 	}
+	messages, err = dump(ctx, unix.RTM_GETRULE, unix.RTM_NEWRULE, nl.NewRtMsg())
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // a kernel without CONFIG_IP_MULTIPLE_TABLES
+		return fmt.Errorf("list rules: %w", err)
+	}
+	for _, m := range messages {
+		if r, ok := parseRule(m); ok {
+			emit(Event{Kind: RuleIs, Rule: r})
+		}
+	}
 	return nil
 }
 

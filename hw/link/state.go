@@ -12,6 +12,7 @@ type State struct {
 	Interfaces []Interface // by index
 	Addresses  []Address   // by index and prefix
 	Routes     []Route     // as the kernel lists them
+	Rules      []Rule      // as the kernel lists them
 	Failed     []Neighbour // those that do not answer, by index and address
 
 	// What the kernel does not know; Fold leaves it alone.
@@ -39,7 +40,8 @@ const (
 	NeighbourFails // Neighbour
 	NeighbourWorks
 	RouteIs     // Route; after ResetRoutes only
-	ResetRoutes // forget all routes
+	RuleIs      // Rule; after ResetRoutes only
+	ResetRoutes // forget all routes and rules
 	ResetAll    // forget everything: the start, or messages were lost (ENOBUFS)
 	RoutersSay  // Interface: Index and Flags6 only
 	Settled     // what is known now is what the kernel had a moment ago
@@ -52,6 +54,7 @@ type Event struct {
 	Address   Address
 	Neighbour Neighbour
 	Route     Route
+	Rule      Rule
 }
 
 // Fold takes one event in.
@@ -85,8 +88,10 @@ func (s *State) Fold(e Event) {
 		s.Failed = remove(s.Failed, e.Neighbour, byAddress)
 	case RouteIs:
 		s.Routes = append(s.Routes, e.Route)
+	case RuleIs:
+		s.Rules = append(s.Rules, e.Rule)
 	case ResetRoutes:
-		s.Routes = nil
+		s.Routes, s.Rules = nil, nil
 	case ResetAll:
 		*s = State{Expected: s.Expected, Alone: s.Alone}
 	case Settled:
@@ -97,7 +102,7 @@ func (s *State) Fold(e Event) {
 func (s *State) Clone() *State {
 	return &State{
 		Interfaces: slices.Clone(s.Interfaces), Addresses: slices.Clone(s.Addresses),
-		Routes: slices.Clone(s.Routes), Failed: slices.Clone(s.Failed),
+		Routes: slices.Clone(s.Routes), Rules: slices.Clone(s.Rules), Failed: slices.Clone(s.Failed),
 		Expected: slices.Clone(s.Expected), Alone: slices.Clone(s.Alone),
 	}
 }

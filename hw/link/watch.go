@@ -14,7 +14,8 @@ import (
 // groups are the multicast groups of what decides about a way (include/uapi/linux/rtnetlink.h).
 const groups = unix.RTMGRP_LINK | unix.RTMGRP_NEIGH |
 	unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR | unix.RTMGRP_IPV6_IFINFO |
-	unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE
+	unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE |
+	1<<(unix.RTNLGRP_IPV4_RULE-1) | 1<<(unix.RTNLGRP_IPV6_RULE-1)
 
 // receiveBuffer is asked for, in bytes: bursts of route changes fit.
 const receiveBuffer = 4 << 20

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// Way tells whether a packet to dst could leave: a route, its interface up and with carrier, a usable address to come
+// Way tells whether a connection to dst could be made: a route, its interface up and with carrier, a usable address to come
 // from. reason says what is missing, or, when there is a way, what is doubtful about it. An address with a zone
 // (fe80::1%eth0) goes over that interface only.
 //
-// It follows the main table, as the kernel does without rules of somebody else's (ip-rule(8)).
+// It follows the tables that the policy rules lead to (ip-rule(8)), as the kernel does for packets of this machine's own.
 func (s *State) Way(dst netip.Addr) (ok bool, reason string) { return s.WayOver(dst, dst.Zone()) }
 
 // WayOver is Way over the interface of that kernel name only; any if it is empty.
@@ -20,7 +20,16 @@ func (s *State) WayOver(dst netip.Addr, link string) (ok bool, reason string) {
 	if link == "" && s.local(dst) {
 		return true, ""
 	}
-	routes := s.routes(dst, link)
+	f := flow{to: dst, link: link}
+	routes := s.lookup(f)
+	if own, ok := s.nearest(dst); dst.Is6() && len(routes) == 0 && ok {
+		// Only a rule for the address may lead on (ip6_dst_lookup_tail in net/ipv6/ip6_output.c).
+		f.from = own
+		routes = s.lookup(f)
+		for i := range routes {
+			routes[i].Source = own
+		}
+	}
 	if len(routes) == 0 {
 		if link != "" {
 			return false, s.noRouteOver(dst, link)
@@ -29,8 +38,14 @@ func (s *State) WayOver(dst netip.Addr, link string) (ok bool, reason string) {
 	}
 	// Several next hops of one route: one that works will do.
 	for _, r := range routes {
-		over, why := s.over(r, dst)
-		if over {
+		from, why := s.over(r, dst)
+		if from.IsValid() && dst.Is4() {
+			// Once its address is chosen the kernel looks again, for the rules that ask for it (ip_route_connect in
+			// include/net/route.h); for IPv6 it stays with what it has.
+			f.from = from
+			from, why = s.again(f, r, why)
+		}
+		if from.IsValid() {
 			return true, why
 		}
 		if reason == "" {
@@ -40,6 +55,47 @@ func (s *State) WayOver(dst netip.Addr, link string) (ok bool, reason string) {
 	return false, reason
 }
 
+// nearest is the address of ours that has most in common with dst (RFC 6724, 5, rule 8); false without any.
+func (s *State) nearest(dst netip.Addr) (best netip.Addr, ok bool) {
+	most := -1
+	for _, a := range s.Addresses {
+		own := a.Prefix.Addr()
+		if own.Is4() != dst.Is4() || own.IsLoopback() || a.LinkLocal || a.Tentative || a.Duplicate {
+			continue
+		}
+		common := 0
+		for p, err := dst.Prefix(1); err == nil && p.Contains(own); p, err = dst.Prefix(common + 1) {
+			common = p.Bits()
+		}
+		if common > most {
+			best, most = own, common
+		}
+	}
+	return best, best.IsValid()
+}
+
+// again is the second look; found is what the first one found, with its doubts.
+func (s *State) again(f flow, found Route, doubt string) (from netip.Addr, reason string) {
+	routes := s.lookup(f)
+	if slices.Contains(routes, found) {
+		return f.from, doubt
+	}
+	if len(routes) == 0 {
+		return netip.Addr{}, fmt.Sprintf("no route to %s from %s", f.to, f.from)
+	}
+	for _, r := range routes {
+		r.Source = f.from
+		over, why := s.over(r, f.to)
+		if over.IsValid() {
+			return f.from, why
+		}
+		if reason == "" {
+			reason = why
+		}
+	}
+	return netip.Addr{}, reason
+}
+
 // local: the machine's own addresses need no link.
 func (s *State) local(dst netip.Addr) bool {
 	return dst.IsLoopback() || slices.ContainsFunc(s.Addresses, func(a Address) bool {
@@ -47,12 +103,12 @@ func (s *State) local(dst netip.Addr) bool {
 	})
 }
 
-// routes picks as the kernel does: the longest prefix, then the smallest metric; more than one if they are next hops of
-// one route.
-func (s *State) routes(dst netip.Addr, link string) []Route {
+// routes picks from one table as the kernel does: the longest prefix, then the smallest metric; more than one if they are
+// next hops of one route.
+func (s *State) routes(dst netip.Addr, link string, table int) []Route {
 	var best []Route
 	for _, r := range s.Routes {
-		if r.Table != 0 || r.To.Addr().Is4() != dst.Is4() || !r.To.Contains(dst) {
+		if r.Table != table || r.To.Addr().Is4() != dst.Is4() || !r.To.Contains(dst) {
 			continue
 		}
 		if link != "" {
@@ -70,35 +126,40 @@ func (s *State) routes(dst netip.Addr, link string) []Route {
 	return best
 }
 
-// over tells whether one next hop is usable.
-func (s *State) over(r Route, dst netip.Addr) (bool, string) {
+// over tells whether one next hop is usable, and the address that a packet comes from then.
+func (s *State) over(r Route, dst netip.Addr) (from netip.Addr, reason string) {
 	if r.Refused {
-		return false, fmt.Sprintf("the route to %s refuses", r.To)
+		return from, fmt.Sprintf("the route to %s refuses", r.To)
 	}
 	i, there := s.byIndex(r.Index)
 	if !there {
-		return false, fmt.Sprintf("the interface of the route to %s is gone", dst)
+		return from, fmt.Sprintf("the interface of the route to %s is gone", dst)
 	}
 	if why := s.Cause(i); why != "" {
-		return false, why
+		return from, why
 	}
-	if ok, why := s.source(r, i, dst); !ok {
-		return false, why
+	if from, reason = s.source(r, i, dst); !from.IsValid() {
+		return from, reason
 	}
 	next := r.Via
 	if !next.IsValid() {
 		next = dst
 	}
 	if slices.Contains(s.Failed, Neighbour{Index: r.Index, Address: next}) {
-		return true, fmt.Sprintf("%s does not answer on %s", next, i.Name)
+		return from, fmt.Sprintf("%s does not answer on %s", next, i.Name)
 	}
-	return true, ""
+	return from, ""
 }
 
-// source looks for an address to come from: one of the interface, the one that the route names, or one of the loopback
-// interface (unnumbered links). The kernel would take one of any other interface too, to which nobody answers.
-func (s *State) source(r Route, i Interface, dst netip.Addr) (bool, string) {
-	pending := ""
+// source looks for an address to come from: the one that the route names, one of the interface, of the network of the next
+// hop rather than of another (inet_select_addr in net/ipv4/devinet.c), or one of the loopback interface (unnumbered links).
+// The kernel would take one of any other interface too, to which nobody answers.
+func (s *State) source(r Route, i Interface, dst netip.Addr) (netip.Addr, string) {
+	var best netip.Addr
+	rank, pending, next := 0, "", r.Via
+	if !next.IsValid() {
+		next = dst
+	}
 	for _, a := range s.Addresses {
 		own := a.Prefix.Addr()
 		if own.Is4() != dst.Is4() || own.IsLoopback() || a.LinkLocal && own.Is6() && !dst.IsLinkLocalUnicast() && !dst.IsMulticast() {
@@ -114,16 +175,30 @@ func (s *State) source(r Route, i Interface, dst netip.Addr) (bool, string) {
 		case a.Tentative:
 			pending = fmt.Sprintf("%s on %s is still checked for duplicates", own, i.Name)
 		default:
-			return true, ""
+			points := 1
+			switch {
+			case own == r.Source:
+				points = 4
+			case a.Index == i.Index && a.Prefix.Contains(next):
+				points = 3
+			case a.Index == i.Index:
+				points = 2
+			}
+			if points > rank {
+				best, rank = own, points
+			}
 		}
 	}
+	if best.IsValid() {
+		return best, ""
+	}
 	if pending != "" {
-		return false, pending
+		return best, pending
 	}
 	if why := s.expected(i, dst.Is4()); why != "" {
-		return false, why
+		return best, why
 	}
-	return false, fmt.Sprintf("no %s address on %s", family(dst.Is4()), i.Name)
+	return best, fmt.Sprintf("no %s address on %s", family(dst.Is4()), i.Name)
 }
 
 func family(is4 bool) string {
