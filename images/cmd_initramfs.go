@@ -12,6 +12,7 @@ import (
 
 	"initd/boot/appliance"
 	"initd/images/initramfs"
+	"initd/initd/cli"
 )
 
 // initramfsFlags is what the command line says.
@@ -55,10 +56,10 @@ is given to the kernel of one machine.`,
 
 func buildInitramfs(c *cobra.Command, f initramfsFlags) error {
 	if f.out == "" && !f.explain {
-		return usageError{errors.New("say where to write the image with -o OUT, or ask with --explain what it would hold")}
+		return cli.Usage(errors.New("say where to write the image with -o OUT, or ask with --explain what it would hold"))
 	}
 	if f.asJSON && !f.explain {
-		return usageError{errors.New("--json is the form of --explain")}
+		return cli.Usage(errors.New("--json is the form of --explain"))
 	}
 	spec, err := f.spec()
 	if err != nil {
@@ -67,10 +68,10 @@ func buildInitramfs(c *cobra.Command, f initramfsFlags) error {
 	if f.file != "" {
 		asked, err := specFromAppliance(f.file)
 		if problems := (*appliance.Problems)(nil); errors.As(err, &problems) {
-			return usageError{problems}
+			return cli.Usage(problems)
 		}
 		if err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 		asked.Modules = append(asked.Modules, spec.Modules...)
 		asked.Packages = append(asked.Packages, spec.Packages...)
@@ -82,7 +83,7 @@ func buildInitramfs(c *cobra.Command, f initramfsFlags) error {
 	spec.Log = func(format string, args ...any) { fmt.Fprintf(stderr, format+"\n", args...) }
 	compression, err := initramfs.Compression(f.compress, spec.ModulesDir)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	image, err := initramfs.Build(c.Context(), spec)
 	if err != nil {

@@ -5,13 +5,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 
 	"github.com/spf13/cobra"
+
+	"initd/initd/cli"
 )
 
 func main() {
@@ -23,39 +24,15 @@ func main() {
 // version is set by the build.
 var version = "unknown"
 
-// usageError is a fault of the call itself: status 2.
-type usageError struct{ error }
-
 // run is main without the process around it. Status 0 is success, 1 a failure, 2 a wrong call or a bad file.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := &cobra.Command{
-		Use:           "initd-image",
-		Short:         "Build images of an appliance",
-		Version:       version,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("initd-image: %q is not known here; see initd-image --help", args[0])}
-			}
-			return c.Help()
-		},
-		Args: cobra.ArbitraryArgs,
-	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
-	})
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(initramfsCommand())
-	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	root := cli.Root(&cobra.Command{Use: "initd-image", Short: "Build images of an appliance", Version: version}, initramfsCommand())
+	err := cli.Execute(ctx, root, args, nil, stdout, stderr)
 	if err == nil {
 		return 0
 	}
 	fmt.Fprintf(stderr, "initd-image: %v\n", err)
-	if usage := (usageError{}); errors.As(err, &usage) {
+	if cli.IsUsage(err) {
 		return 2
 	}
 	return 1

@@ -26,6 +26,7 @@ import (
 	"initd/hw/uevent"
 	"initd/initd/api"
 	"initd/initd/child"
+	"initd/initd/cli"
 	"initd/initd/pid1/client"
 	"initd/initd/pid1/wire"
 )
@@ -53,7 +54,7 @@ func bootCommand() *cobra.Command {
 again when it ends; services live on meanwhile. Where the file mounts a root at /, the machine is handed over to that
 root's own init once all is ready, and an orchestrator lives on beside it. On an installed system it will be a stage of
 systemd; that is not built yet.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if adopted {
 				return adopt(c.Context(), p)

@@ -14,6 +14,7 @@ import (
 	"initd/boot/step"
 	"initd/initd/api"
 	"initd/initd/bundle"
+	"initd/initd/cli"
 )
 
 func bundleCommand() *cobra.Command {
@@ -29,7 +30,7 @@ services. manifest.json in it lists what is there and what was left out.
 It holds no keys, no certificates and no file that the appliance names; passwords, password hashes, private keys
 and user names in URLs are replaced by REDACTED. It works without a running orchestrator too.
 Exit status 0: it was written; 1: it was not; 2: wrong call.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			saved, err := saveBundle(c.Context(), machine(p), out, ".")
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 	"initd/boot/appliance"
 	"initd/boot/plan"
 	"initd/boot/step"
+	"initd/initd/cli"
 )
 
 func checkCommand() *cobra.Command {
@@ -21,7 +22,7 @@ func checkCommand() *cobra.Command {
 		Short: "Say everything that is wrong with an appliance file",
 		Long: `Loads FILE with the layers beside it (appliance.yaml has appliance.d/*.yaml)
 and compiles it to a plan. Exit status 0: it is good; 1: it is not, or cannot be read.`,
-		Args: exactly(1),
+		Args: cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			_, p, err := compileFile(args[0], facts)
 			return reportCheck(c.OutOrStdout(), args[0], p, err, asJSON)
@@ -42,7 +43,7 @@ func compileFile(file, facts string) (*appliance.Appliance, *plan.Plan, error) {
 	}
 	f, ferr := readFacts(facts)
 	if ferr != nil {
-		return nil, nil, usageError{ferr}
+		return nil, nil, cli.Usage(ferr)
 	}
 	p, perr := plan.Compile(a, f, step.Kinds())
 	if err := appliance.Join(err, perr); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"initd/boot/step"
 	"initd/hw/kmod"
+	"initd/initd/cli"
 	"initd/shutdown"
 )
 
@@ -21,9 +22,9 @@ func childCommand() *cobra.Command {
 		Use:    "child NAME",
 		Short:  "Run one function for the orchestrator",
 		Hidden: true,
-		Args:   exactly(1),
+		Args:   cli.Exactly(1),
 		RunE: func(*cobra.Command, []string) error {
-			return usageError{errors.New("initd child: started by the orchestrator only")}
+			return cli.Usage(errors.New("initd child: started by the orchestrator only"))
 		},
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"initd/initd/cli"
 	"initd/initd/manpage"
 )
 
@@ -13,5 +14,5 @@ func docsCommand() *cobra.Command {
 	if date.IsZero() {
 		date = time.Unix(0, 0)
 	}
-	return manpage.Command(date, version, noArgs, exactly(1))
+	return manpage.Command(date, version, cli.NoArgs, cli.Exactly(1))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/initd/api"
+	"initd/initd/cli"
 )
 
 // askTime bounds one command to the orchestrator.
@@ -37,7 +38,7 @@ func shutdownCommand() *cobra.Command {
 				kind = args[0]
 			}
 			if len(args) > 1 || !slices.Contains(c.ValidArgs, cobra.Completion(kind)) {
-				return usageError{fmt.Errorf("usage: %s", c.UseLine())}
+				return cli.Usage(fmt.Errorf("usage: %s", c.UseLine()))
 			}
 			a, err := ask(c.Context(), run, api.Request{Op: api.OpShutdown, Name: kind})
 			switch {

@@ -10,13 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/boot/appliance"
+	"initd/initd/cli"
 )
 
 func schemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of appliance files, for editors",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			b, err := appliance.JSONSchema()
 			if err != nil {
@@ -34,11 +35,11 @@ func fmtCommand() *cobra.Command {
 		Use:   "fmt FILE",
 		Short: "Print an appliance file in canonical form",
 		Long:  `Prints FILE with its keys in the documented order; comments stay. Exit status 2: FILE is bad; with --check, 1: FILE is not canonical.`,
-		Args:  exactly(1),
+		Args:  cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			data, err := os.ReadFile(args[0])
 			if err != nil {
-				return usageError{fmt.Errorf("read appliance file: %w", err)}
+				return cli.Usage(fmt.Errorf("read appliance file: %w", err))
 			}
 			out, err := appliance.Format(appliance.Source{Name: args[0], Data: data})
 			if err != nil {
@@ -70,7 +71,7 @@ func versionCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			goVersion := ""
 			if bi, ok := debug.ReadBuildInfo(); ok {

@@ -11,6 +11,7 @@ import (
 	"initd/hw/iscsi"
 	"initd/hw/kmod"
 	"initd/hw/sysfs"
+	"initd/initd/cli"
 )
 
 func iscsiCommand() *cobra.Command {
@@ -19,7 +20,7 @@ func iscsiCommand() *cobra.Command {
 		Short: "Find iSCSI targets, log in to them and out again",
 		Long: `Software iSCSI by hand, on any machine and without an appliance file. Sessions that initd made are
 told from those of open-iscsi's iscsid by a mark in the kernel; those of others are listed and never touched.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(iscsiDiscoverCommand(), iscsiLoginCommand(), iscsiListCommand(), iscsiLogoutCommand(), iscsiKeepCommand(), iscsiReleaseCommand())

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/hw/iscsi"
+	"initd/initd/cli"
 )
 
 // iscsiDiscover is one call of iscsi discover.
@@ -40,7 +41,7 @@ target; 1: it did not, or refused; 2: a wrong call or a bad file.`,
 		Example: `  initd iscsi discover 192.0.2.50
   initd iscsi discover '[2001:db8::50]:3260' --json
   initd iscsi discover store.example --chap-file /root/chap`,
-		Args: exactly(1),
+		Args: cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			d.portal = args[0]
 			return d.run(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
@@ -94,15 +95,15 @@ func asErrorJSON(err error) *errorJSON {
 func (d iscsiDiscover) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
 	portal, err := iscsi.ParsePortal(d.portal)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	name, err := initiatorName(d.initiator)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	chap, err := readCHAPFile(d.chapFile, stdin, stderr)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	defer chap.Destroy()
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
@@ -110,7 +111,7 @@ func (d iscsiDiscover) run(ctx context.Context, stdin io.Reader, stdout, stderr 
 	list, err := iscsi.Discovery{Portal: portal, Initiator: name, CHAP: chap, Digests: d.digests}.Run(ctx)
 	var wrong *iscsi.SettingError
 	if errors.As(err, &wrong) {
-		return usageError{wrong}
+		return cli.Usage(wrong)
 	}
 	if d.asJSON {
 		return d.json(stdout, portal, name, list, err)

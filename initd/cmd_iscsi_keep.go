@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"initd/hw/iscsi"
+	"initd/initd/cli"
 )
 
 func iscsiKeepCommand() *cobra.Command {
@@ -23,7 +24,7 @@ func iscsiKeepCommand() *cobra.Command {
 identity and the same disks, for as long as the session exists; also what was lost before it came. A running initd boot
 does this by itself for the sessions of its file. One line tells each change.
 Exit status 0: ended by a signal; 1: somebody else keeps the sessions, or the kernel has no iSCSI.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM)
 			defer stop()
@@ -95,7 +96,7 @@ Start iscsid then: it takes up what runs. It logs in again with the secrets of i
 Exit status 0: they are given away; 1: one is not; 2: a wrong call.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if all != (len(args) == 0) || len(args) > 2 {
-				return usageError{errors.New("usage: initd iscsi " + c.Use)}
+				return cli.Usage(errors.New("usage: initd iscsi " + c.Use))
 			}
 			target, portal := "", ""
 			if len(args) > 0 {
@@ -104,7 +105,7 @@ Exit status 0: they are given away; 1: one is not; 2: a wrong call.`,
 			if len(args) > 1 {
 				p, err := iscsi.ParsePortal(args[1])
 				if err != nil {
-					return usageError{err}
+					return cli.Usage(err)
 				}
 				portal = p.Address()
 			}

@@ -9,6 +9,7 @@ import (
 
 	"initd/hw/iscsi"
 	"initd/hw/sysfs"
+	"initd/initd/cli"
 )
 
 // listedJSON is a session in a list.
@@ -27,7 +28,7 @@ func iscsiListCommand() *cobra.Command {
 		Short: "List the iSCSI sessions of this machine, whoever made them",
 		Long: `One session a line: its number, state, target, portal, disks, and who made it: initd, or another (as a
 rule open-iscsi's iscsid). Exit status 0, also where there is none.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return iscsiList(c.OutOrStdout(), c.ErrOrStderr(), run, asJSON)
 		},

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/hw/iscsi"
+	"initd/initd/cli"
 )
 
 // iscsiLogin is one call of iscsi login.
@@ -49,7 +50,7 @@ Exit status 0: all sessions are there; 1: one is not, or has not the LUN; 2: a w
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
 			case l.discover != "" && len(args) > 0, l.discover == "" && len(args) < 2:
-				return usageError{errors.New("usage: initd iscsi " + c.Use)}
+				return cli.Usage(errors.New("usage: initd iscsi " + c.Use))
 			case l.discover == "":
 				l.target, l.portals = args[0], args[1:]
 			}
@@ -92,11 +93,11 @@ type sessionJSON struct {
 
 func (l *iscsiLogin) do(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
 	if l.chapFile == "-" {
-		return usageError{errors.New("--chap-file: a session needs its secrets again after a lost connection; name a file")}
+		return cli.Usage(errors.New("--chap-file: a session needs its secrets again after a lost connection; name a file"))
 	}
 	chap, err := readCHAPFile(l.chapFile, stdin, stderr)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	defer chap.Destroy()
 	if l.chapFile != "" {
@@ -106,9 +107,8 @@ func (l *iscsiLogin) do(ctx context.Context, stdin io.Reader, stdout, stderr io.
 	}
 	wanted, err := l.wanted(ctx, chap)
 	if err != nil {
-		var usage usageError
-		if errors.As(err, &usage) {
-			return usage
+		if cli.IsUsage(err) {
+			return err
 		}
 		return tell(stderr, err)
 	}
@@ -138,15 +138,15 @@ func (l *iscsiLogin) wanted(ctx context.Context, chap *iscsi.CHAP) ([]iscsi.Conf
 	for _, o := range l.options {
 		k, v, ok := strings.Cut(o, "=")
 		if !ok {
-			return nil, usageError{fmt.Errorf("-o %s: write KEY=VALUE", o)}
+			return nil, cli.Usage(fmt.Errorf("-o %s: write KEY=VALUE", o))
 		}
 		if err := base.Set(k, v); err != nil {
-			return nil, usageError{fmt.Errorf("-o %w", err)}
+			return nil, cli.Usage(fmt.Errorf("-o %w", err))
 		}
 	}
 	var err error
 	if base.Initiator, err = initiatorName(l.initiator); err != nil {
-		return nil, usageError{err}
+		return nil, cli.Usage(err)
 	}
 	var list []iscsi.Config
 	if l.discover != "" {
@@ -157,13 +157,13 @@ func (l *iscsiLogin) wanted(ctx context.Context, chap *iscsi.CHAP) ([]iscsi.Conf
 	for _, text := range l.portals {
 		c := base
 		if c.Portal, err = iscsi.ParsePortal(text); err != nil {
-			return nil, usageError{err}
+			return nil, cli.Usage(err)
 		}
 		list = append(list, c)
 	}
 	for _, c := range list {
 		if err := c.Check(); err != nil {
-			return nil, usageError{err}
+			return nil, cli.Usage(err)
 		}
 	}
 	return list, nil
@@ -172,7 +172,7 @@ func (l *iscsiLogin) wanted(ctx context.Context, chap *iscsi.CHAP) ([]iscsi.Conf
 func (l *iscsiLogin) found(ctx context.Context, base iscsi.Config, chap *iscsi.CHAP) ([]iscsi.Config, error) {
 	at, err := iscsi.ParsePortal(l.discover)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, cli.Usage(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()

@@ -14,6 +14,7 @@ import (
 	"initd/hw/iscsi"
 	"initd/hw/mount"
 	"initd/hw/sysfs"
+	"initd/initd/cli"
 )
 
 // iscsiLogout is one call of iscsi logout.
@@ -36,7 +37,7 @@ holds this up no longer than --timeout. Sessions of others are never ended.
 Exit status 0: they are gone, or were not there; 1: one is not gone; 2: a wrong call.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if l.all != (len(args) == 0) || len(args) > 2 {
-				return usageError{errors.New("usage: initd iscsi " + c.Use)}
+				return cli.Usage(errors.New("usage: initd iscsi " + c.Use))
 			}
 			if len(args) > 0 {
 				l.target = args[0]
@@ -44,7 +45,7 @@ Exit status 0: they are gone, or were not there; 1: one is not gone; 2: a wrong 
 			if len(args) > 1 {
 				p, err := iscsi.ParsePortal(args[1])
 				if err != nil {
-					return usageError{err}
+					return cli.Usage(err)
 				}
 				l.portal = p.Address()
 			}

@@ -11,13 +11,14 @@ import (
 
 	"initd/boot/step"
 	"initd/hw/kmip"
+	"initd/initd/cli"
 )
 
 func keysCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "keys",
 		Short: "Check key servers, and hand keys in",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(keysCheckCommand(), keysUnlockCommand())
@@ -35,10 +36,10 @@ func keysCheckCommand() *cobra.Command {
 		Long: `Connects to every key server of FILE and looks every key up on each of them, on any
 machine that has the certificates. Keys are looked up, never fetched: the servers give out nothing.
 Exit status 0: every key is on some server; 1: one is missing; 2: FILE is bad.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if file == "" {
-				return usageError{fmt.Errorf("usage: initd keys %s", c.Use)}
+				return cli.Usage(fmt.Errorf("usage: initd keys %s", c.Use))
 			}
 			cfg, requests, err := keysOf(file, facts, identity)
 			if err != nil {

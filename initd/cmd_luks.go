@@ -16,13 +16,14 @@ import (
 	"initd/hw/luks"
 	"initd/hw/secret"
 	"initd/hw/sysfs"
+	"initd/initd/cli"
 )
 
 func luksCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "luks",
 		Short: "Look at LUKS volumes",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(luksVerifyCommand())
@@ -43,10 +44,10 @@ func luksVerifyCommand() *cobra.Command {
 		Long: `Derives the volume key from the key file and checks it against the header: nothing is mapped,
 written or loaded, and the key is forgotten. A key file counts as it is, a newline at its end included.
 Exit status 0: it opens; 1: it does not; 2: there is no LUKS volume, or a damaged one, and how.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if v.device == "" || v.keyFile == "" {
-				return usageError{errors.New("usage: initd luks " + c.Use)}
+				return cli.Usage(errors.New("usage: initd luks " + c.Use))
 			}
 			return v.run(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
 		},
@@ -114,26 +115,26 @@ func (v luksVerify) run(ctx context.Context, stdin io.Reader, stdout, stderr io.
 func (v luksVerify) verify(ctx context.Context, stdin io.Reader) (luks.Verified, *secret.Buffer, error) {
 	device, err := os.Open(v.device)
 	if err != nil {
-		return luks.Verified{}, nil, usageError{err}
+		return luks.Verified{}, nil, cli.Usage(err)
 	}
 	defer device.Close()
 	request := luks.VerifyRequest{Header: device, Foreign: foreignSignature}
 	size, err := device.Seek(0, io.SeekEnd)
 	if err != nil {
-		return luks.Verified{}, nil, usageError{err}
+		return luks.Verified{}, nil, cli.Usage(err)
 	}
 	request.DataSize = uint64(size)
 	if v.header != "" {
 		header, err := os.Open(v.header)
 		if err != nil {
-			return luks.Verified{}, nil, usageError{err}
+			return luks.Verified{}, nil, cli.Usage(err)
 		}
 		defer header.Close()
 		request.Header, request.Detached = header, true
 	}
 	key, err := readKeyFile(v.keyFile, stdin)
 	if err != nil {
-		return luks.Verified{}, nil, usageError{err}
+		return luks.Verified{}, nil, cli.Usage(err)
 	}
 	request.Keys = []*secret.Buffer{key}
 	root, err := sysfs.Open("/")
@@ -190,7 +191,7 @@ func luksStatus(err error) int {
 	if _, ok := errors.AsType[*luks.DamagedError](err); ok {
 		return 2
 	}
-	if _, ok := errors.AsType[usageError](err); ok {
+	if cli.IsUsage(err) {
 		return 2
 	}
 	return 1

@@ -17,6 +17,7 @@ import (
 	"initd/hw/nvmeof"
 	"initd/hw/secret"
 	"initd/hw/sysfs"
+	"initd/initd/cli"
 )
 
 func nvmeCommand() *cobra.Command {
@@ -26,7 +27,7 @@ func nvmeCommand() *cobra.Command {
 		Long: `NVMe over TCP by hand, on any machine and without an appliance file. A PORTAL is ADDRESS[:PORT] or
 tcp://ADDRESS[:PORT], with IPv6 addresses in brackets where a port follows. This machine is the host that /etc/nvme/hostnqn and hostid say,
 or else the one of its firmware's UUID. Secrets come from files only.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(nvmeDiscoverCommand(), nvmeConnectCommand(), nvmeListCommand(), nvmeDisconnectCommand())
@@ -70,12 +71,12 @@ func (s *nvmeSide) host(stderr io.Writer) (nvmeof.Host, error) {
 		if h.ID == "" {
 			uuid, ok := strings.CutPrefix(h.NQN, nvmeof.HostOf("").NQN)
 			if !ok {
-				return h, usageError{errors.New("--host-nqn: a name that is not made of a UUID needs --host-id too")}
+				return h, cli.Usage(errors.New("--host-nqn: a name that is not made of a UUID needs --host-id too"))
 			}
 			h.ID = uuid
 		}
 		if err := h.Check(); err != nil {
-			return h, usageError{err}
+			return h, cli.Usage(err)
 		}
 		return h, nil
 	}
@@ -98,18 +99,18 @@ func (s *nvmeSide) targets(nqn string, port uint16, portals []string) ([]nvmeof.
 	if s.hostAddress != "" {
 		var err error
 		if from, err = netip.ParseAddr(s.hostAddress); err != nil {
-			return nil, usageError{fmt.Errorf("--host-address: %q is no address", s.hostAddress)}
+			return nil, cli.Usage(fmt.Errorf("--host-address: %q is no address", s.hostAddress))
 		}
 	}
 	var list []nvmeof.Target
 	for _, text := range portals {
 		a, err := nvmeof.ParsePlace(text, port)
 		if err != nil {
-			return nil, usageError{err}
+			return nil, cli.Usage(err)
 		}
 		t := nvmeof.Target{NQN: nqn, Addr: a, HostAddr: from.Unmap(), HostIface: s.hostIface}
 		if err := t.Check(); err != nil {
-			return nil, usageError{err}
+			return nil, cli.Usage(err)
 		}
 		list = append(list, t)
 	}
@@ -122,10 +123,10 @@ func (s *nvmeSide) readSecrets(stdin io.Reader, stderr io.Writer) error {
 		return nil
 	}
 	if s.ctrlFile != "" && s.secretFile == "" {
-		return usageError{errors.New("--dhchap-ctrl-secret-file: the subsystem proves itself only to a host that does, too: --dhchap-secret-file is missing")}
+		return cli.Usage(errors.New("--dhchap-ctrl-secret-file: the subsystem proves itself only to a host that does, too: --dhchap-secret-file is missing"))
 	}
 	if s.secretFile == "-" && s.ctrlFile == "-" {
-		return usageError{errors.New("standard input can hold one secret only")}
+		return cli.Usage(errors.New("standard input can hold one secret only"))
 	}
 	if err := secret.ProtectProcess(); errors.Is(err, secret.ErrNotLocked) && swapInUse() {
 		fmt.Fprintln(stderr, "initd: note: memory cannot be locked here, so traces of the secret may reach swap; root can lock it")
@@ -145,7 +146,7 @@ func (s *nvmeSide) readSecrets(stdin io.Reader, stderr io.Writer) error {
 			_, err = nvmeof.CheckSecret(b)
 		}
 		if err != nil {
-			return usageError{fmt.Errorf("%s: %w", cmp.Or(strings.TrimPrefix(x.file, "-"), "standard input"), err)}
+			return cli.Usage(fmt.Errorf("%s: %w", cmp.Or(strings.TrimPrefix(x.file, "-"), "standard input"), err))
 		}
 	}
 	return nil

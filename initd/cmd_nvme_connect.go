@@ -15,6 +15,7 @@ import (
 
 	"initd/hw/nvmeof"
 	"initd/hw/sysfs"
+	"initd/initd/cli"
 )
 
 // nvmeConnect is one call of nvme connect.
@@ -43,7 +44,7 @@ Exit status 0: all connections are there; 1: one is not; 2: a wrong call or a ba
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
 			case n.discover != "" && len(args) > 0, n.discover == "" && len(args) < 2:
-				return usageError{errors.New("usage: initd nvme " + c.Use)}
+				return cli.Usage(errors.New("usage: initd nvme " + c.Use))
 			case n.discover == "":
 				n.nqn, n.portals = args[0], args[1:]
 			}
@@ -85,7 +86,7 @@ type connectedJSON struct {
 
 func (n *nvmeConnect) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
 	if err := n.readOptions(); err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	list, err := n.targets(n.nqn, nvmeof.Port, n.portals)
 	if err != nil {

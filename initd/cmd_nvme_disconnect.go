@@ -11,6 +11,7 @@ import (
 
 	"initd/hw/nvmeof"
 	"initd/hw/sysfs"
+	"initd/initd/cli"
 )
 
 func nvmeDisconnectCommand() *cobra.Command {
@@ -24,7 +25,7 @@ connection to it, and what is mounted from it fails: one that is in use is refus
 Exit status 0: they are gone, or were not there; 1: one is still there; 2: a wrong call.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if all != (len(args) == 0) {
-				return usageError{errors.New("usage: initd nvme " + c.Use)}
+				return cli.Usage(errors.New("usage: initd nvme " + c.Use))
 			}
 			f, err := sysfs.Open(root)
 			if err != nil {
@@ -63,12 +64,12 @@ func (d *nvmeDisconnect) choose(f *sysfs.FS, words []string) error {
 	for _, w := range words {
 		place, perr := nvmeof.ParsePlace(w, nvmeof.Port)
 		if perr != nil && nvmeof.CheckNQN(w) != nil && !strings.HasPrefix(w, "nvme") {
-			return usageError{fmt.Errorf("%q is no NQN, controller (nvme0) or portal", w)}
+			return cli.Usage(fmt.Errorf("%q is no NQN, controller (nvme0) or portal", w))
 		}
 		for _, s := range list {
 			for _, c := range s.Controllers {
 				if c.Name == w && !c.Fabric() {
-					return usageError{fmt.Errorf("%s is a device of this machine (%s), no connection", w, c.Transport)}
+					return cli.Usage(fmt.Errorf("%s is a device of this machine (%s), no connection", w, c.Transport))
 				}
 				if c.Fabric() && (c.NQN == w || c.Name == w || perr == nil && c.Target.Addr == place) {
 					d.add(c)

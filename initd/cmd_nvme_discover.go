@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/hw/nvmeof"
+	"initd/initd/cli"
 )
 
 func nvmeDiscoverCommand() *cobra.Command {
@@ -24,7 +25,7 @@ what this machine may connect to there, and follows its referrals. Nothing stays
 Exit status 0: all portals answered; 1: one did not; 2: a wrong call or a bad file.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageError{errors.New("usage: initd nvme " + c.Use)}
+				return cli.Usage(errors.New("usage: initd nvme " + c.Use))
 			}
 			portals, err := s.targets(nvmeof.DiscoveryNQN, nvmeof.DiscoveryPort, args)
 			if err != nil {

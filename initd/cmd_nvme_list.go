@@ -10,6 +10,7 @@ import (
 
 	"initd/hw/nvmeof"
 	"initd/hw/sysfs"
+	"initd/initd/cli"
 )
 
 func nvmeListCommand() *cobra.Command {
@@ -19,7 +20,7 @@ func nvmeListCommand() *cobra.Command {
 		Short: "List connected subsystems, their paths and disks",
 		Long: `Lists what sysfs shows: subsystems, the connections to each with their state, and its disks. An owner is whoever
 registered a connection as its own (initd, stas …).`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			f, err := sysfs.Open(root)
 			if err != nil {

@@ -14,6 +14,7 @@ import (
 	"initd/boot/step"
 	"initd/hw/firmware"
 	"initd/hw/sysfs"
+	"initd/initd/cli"
 )
 
 func planCommand() *cobra.Command {
@@ -27,10 +28,10 @@ With --diff, prints what NEW changes over OLD (two files); exit status 1 where t
 Exit status 2: a file is bad; initd check says why.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if want := map[bool]int{false: 1, true: 2}[diff]; len(args) != want {
-				return usageError{fmt.Errorf("usage: initd %s", c.Use)}
+				return cli.Usage(fmt.Errorf("usage: initd %s", c.Use))
 			}
 			if c.ValidateFlagGroups() != nil {
-				return usageError{errors.New("--json, --dot and --svg are three ways to print a plan: choose one")}
+				return cli.Usage(errors.New("--json, --dot and --svg are three ways to print a plan: choose one"))
 			}
 			return nil
 		},
@@ -85,7 +86,7 @@ Exit status 2: a file is bad; initd check says why.`,
 func badFile(c *cobra.Command, err error) error {
 	var list *appliance.Problems
 	if !errors.As(err, &list) {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	fmt.Fprintln(c.ErrOrStderr(), list)
 	return exitCode(2)

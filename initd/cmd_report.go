@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"initd/boot/report"
+	"initd/initd/cli"
 )
 
 // defaultEvents is the event file of a running machine.
@@ -58,14 +59,14 @@ func statusCommand() *cobra.Command {
 		Short: "Show what this boot has done, does and waits for",
 		Long: `Exit status 0: the boot is ready and everything is up; 1: something is not;
 2: there is no report, or the call is wrong.`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if follow {
 				return followStatus(c.Context(), s.events, c.OutOrStdout())
 			}
 			r, err := s.read()
 			if err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			if asJSON {
 				err = r.JSON(c.OutOrStdout())
@@ -116,11 +117,11 @@ func whyCommand() *cobra.Command {
 		Use:   "why UNIT",
 		Short: "Say why a unit is as it is, and what it would take",
 		Long:  `Exit status 0: the unit is up; 1: it is not; 2: there is no such unit, or no report.`,
-		Args:  exactly(1),
+		Args:  cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, err := s.read()
 			if err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			u := r.Unit(args[0])
 			if asJSON && u != nil {
@@ -130,7 +131,7 @@ func whyCommand() *cobra.Command {
 			}
 			switch {
 			case u == nil:
-				return usageError{err}
+				return cli.Usage(err)
 			case err != nil:
 				return err
 			case !u.State.OK():
@@ -148,15 +149,15 @@ func analyzeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "analyze",
 		Short: "Say where the time of a boot went",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	part := func(use, short string, show func(*report.Report, io.Writer, report.Style) error) *cobra.Command {
 		var s source
-		p := &cobra.Command{Use: use, Short: short, Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+		p := &cobra.Command{Use: use, Short: short, Args: cli.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 			r, err := s.read()
 			if err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			return show(r, c.OutOrStdout(), style(c.OutOrStdout()))
 		}}
@@ -178,11 +179,11 @@ func plotCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "plot",
 		Short: "Draw the boot as a timeline (SVG)",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			r, err := s.read()
 			if err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			if out == "" {
 				return r.Plot(c.OutOrStdout(), until)

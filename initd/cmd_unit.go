@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/initd/api"
+	"initd/initd/cli"
 )
 
 func retryCommand() *cobra.Command {
@@ -31,7 +32,7 @@ func unitCommand(op, use, short, long string) *cobra.Command {
 		Long: long + `
 Exit status 0: the order was taken (initd status tells what became of it); 1: it was not;
 2: there is no such unit, or the call is wrong.`,
-		Args:              exactly(1),
+		Args:              cli.Exactly(1),
 		ValidArgsFunction: unitNames,
 		RunE: func(c *cobra.Command, args []string) error {
 			a, err := ask(c.Context(), run, api.Request{Op: op, Unit: args[0]})
@@ -52,7 +53,7 @@ Exit status 0: the order was taken (initd status tells what became of it); 1: it
 			case asJSON:
 				return exitCode(1)
 			case a.Code == api.CodeUnknownUnit:
-				return usageError{errors.New(a.Message)}
+				return cli.Usage(errors.New(a.Message))
 			default:
 				return errors.New(a.Message)
 			}

@@ -15,6 +15,7 @@ import (
 	"initd/hw/luks"
 	"initd/hw/secret"
 	"initd/initd/api"
+	"initd/initd/cli"
 )
 
 func keysUnlockCommand() *cobra.Command {
@@ -26,7 +27,7 @@ func keysUnlockCommand() *cobra.Command {
 		Long: `Hands a key to the unit key/NAME of the running orchestrator, which tries it at once.
 At a terminal it asks; otherwise the key is standard input, without one newline at its end (--raw keeps it).
 Exit status 0: the key was taken (initd status tells whether it fits); 1: it was not; 2: wrong call.`,
-		Args: exactly(1),
+		Args: cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := secret.ProtectProcess(); err != nil && !errors.Is(err, secret.ErrNotLocked) {
 				return err
@@ -79,7 +80,7 @@ func readKey(ctx context.Context, in io.Reader, question string, raw bool) (*sec
 	b := all.Bytes()
 	if len(b) == 0 {
 		all.Destroy()
-		return nil, usageError{errors.New("no key on standard input")}
+		return nil, cli.Usage(errors.New("no key on standard input"))
 	}
 	if raw || b[len(b)-1] != '\n' {
 		return all, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/initd/child"
+	"initd/initd/cli"
 )
 
 func main() {
@@ -27,9 +28,6 @@ type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-// usageError is a fault of the call itself: status 2.
-type usageError struct{ error }
-
 // run is main without the process around it. Status 0 is success, 1 a
 // negative or failed result, 2 a wrong call or a bad file.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -40,12 +38,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if len(args) == 3 && args[1] == "child" {
 		return child.Main(args[2], childFuncs(), stderr)
 	}
-	root := rootCommand()
-	root.SetArgs(args[1:])
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	err := cli.Execute(ctx, rootCommand(), args[1:], stdin, stdout, stderr)
 	if err == nil {
 		return 0
 	}
@@ -53,56 +46,17 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return int(code)
 	}
 	fmt.Fprintf(stderr, "initd: %v\n", err)
-	if usage := (usageError{}); errors.As(err, &usage) {
+	if cli.IsUsage(err) {
 		return 2
 	}
 	return 1
 }
 
 func rootCommand() *cobra.Command {
-	root := &cobra.Command{
-		Use:           "initd",
-		Short:         "Plan, boot and take down an appliance",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          noArgs,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
-	})
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(
+	return cli.Root(&cobra.Command{Use: "initd", Short: "Plan, boot and take down an appliance"},
 		checkCommand(), planCommand(), schemaCommand(), fmtCommand(),
 		bootCommand(), statusCommand(), whyCommand(), analyzeCommand(), retryCommand(), skipCommand(), bundleCommand(), shutdownCommand(),
 		keysCommand(), luksCommand(), nvmeCommand(), iscsiCommand(),
 		childCommand(), docsCommand(), versionCommand(),
 	)
-	return root
-}
-
-// noArgs refuses arguments, suggesting a command where one is near.
-func noArgs(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	hint := ""
-	c.SuggestionsMinimumDistance = 2
-	if s := c.SuggestionsFor(args[0]); len(s) > 0 {
-		hint = fmt.Sprintf("; did you mean %q?", s[0])
-	}
-	if hint == "" {
-		hint = "; see " + c.CommandPath() + " --help"
-	}
-	return usageError{fmt.Errorf("%q is no command of %s%s", args[0], c.CommandPath(), hint)}
-}
-
-// exactly wants n arguments that the usage line names.
-func exactly(n int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usageError{fmt.Errorf("usage: %s", c.UseLine())}
-		}
-		return nil
-	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"initd/initd/cli"
 	"initd/v2v/convert"
 	"initd/v2v/image"
 )
@@ -28,7 +29,7 @@ qemu-img check does not: damaged compressed data, and data that lie on tables. C
 needs, are not checked. Nothing is changed.
 
 Exit status 0: whole; 1: it could not be checked; 2: damaged. These are qemu-img check's.`,
-		Args: exactly(1),
+		Args: cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(); err != nil {
 				return err

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"initd/initd/cli"
 	"initd/v2v/convert"
 	"initd/v2v/formats"
 )
@@ -28,14 +29,14 @@ func compareCommand() *cobra.Command {
 sizes are a difference, and so is a hole against data that are there.
 
 Exit status 0: the same; 1: they differ; 2: one cannot be opened; 4: one cannot be read. These are qemu-img compare's.`,
-		Args: exactly(2),
+		Args: cli.Exactly(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(); err != nil {
 				return err
 			}
 			if second != "" {
 				if _, err := formats.ByName(second); err != nil {
-					return usageError{err}
+					return cli.Usage(err)
 				}
 			}
 			a, err := o.open(c.Context(), args[0], o.format)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"initd/initd/cli"
 	"initd/v2v/convert"
 	"initd/v2v/formats"
 	"initd/v2v/image"
@@ -32,14 +33,14 @@ v2v formats lists what -o takes.`,
 		Example: `  v2v convert -O qcow2 -o compress=zstd template.vmdk template.qcow2
   v2v convert -f raw -O vmdk -o subformat=streamOptimized --verify disk.img disk.vmdk
   ssh host cat disk.raw | v2v convert -f raw --size 20G -O qcow2 - disk.qcow2`,
-		Args: exactly(2),
+		Args: cli.Exactly(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			req.Source, req.Target = args[0], args[1]
 			if err := o.check(); err != nil {
 				return err
 			}
 			if req.TargetFormat == "" {
-				return usageError{errors.New("say what it becomes: -O qcow2, for example")}
+				return cli.Usage(errors.New("say what it becomes: -O qcow2, for example"))
 			}
 			if err := sizeFlags(map[string]*int64{"size": &o.opening.StreamSize, "rate": &req.Rate}, map[string]string{"size": size, "rate": rate}); err != nil {
 				return err
@@ -49,7 +50,7 @@ v2v formats lists what -o takes.`,
 				req.Options = append(req.Options, compressOption(req.TargetFormat, req.Options)...)
 			}
 			if err := checkOptions(req); err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			req.Stdin, req.Stdout = c.InOrStdin(), c.OutOrStdout()
 			if idle {
@@ -88,7 +89,7 @@ func sizeFlags(to map[string]*int64, words map[string]string) error {
 		}
 		n, err := image.Bytes(word)
 		if err != nil {
-			return usageError{fmt.Errorf("--%s: %w", name, err)}
+			return cli.Usage(fmt.Errorf("--%s: %w", name, err))
 		}
 		*to[name] = n
 	}

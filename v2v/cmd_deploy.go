@@ -13,6 +13,7 @@ import (
 
 	"initd/hw/block/media"
 	"initd/hw/sysfs"
+	"initd/initd/cli"
 	"initd/v2v/convert"
 	"initd/v2v/deploy"
 	"initd/v2v/file"
@@ -74,7 +75,7 @@ How far the disk is, and in the end what machine came from what image, is record
 lost target the same command goes on where it was, if disk and image are still the same.`,
 		Example: `  v2v deploy --by-path ip-192.0.2.50:3260-iscsi-iqn.2010-10.org.example:vm-17-lun-0 --machine vm-17 template.vmdk
   v2v deploy --device /dev/sdb --wwid naa.600140512345 -f raw disk.img`,
-		Args: exactly(1),
+		Args: cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			d.Image = args[0]
 			if err := d.complete(&o, sizes); err != nil {
@@ -126,15 +127,15 @@ func (d *deployCall) complete(o *reading, s deploySizes) error {
 		return err
 	}
 	if (d.ByPath == "") == (d.Device == "") {
-		return usageError{errors.New("say which disk: --by-path, or --device")}
+		return cli.Usage(errors.New("say which disk: --by-path, or --device"))
 	}
 	if d.ByPath != "" {
 		if _, err := deploy.ParseByPath(d.ByPath); err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 	}
 	if d.Wait <= 0 {
-		return usageError{errors.New("--wait: a time above zero")}
+		return cli.Usage(errors.New("--wait: a time above zero"))
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"initd/initd/cli"
 	"initd/initd/manpage"
 )
 
@@ -14,5 +15,5 @@ func docsCommand() *cobra.Command {
 	if err != nil {
 		at = 0
 	}
-	return manpage.Command(time.Unix(at, 0), version, noArgs, exactly(1))
+	return manpage.Command(time.Unix(at, 0), version, cli.NoArgs, cli.Exactly(1))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"initd/initd/cli"
 	"initd/v2v/file"
 	"initd/v2v/formats"
 	"initd/v2v/image"
@@ -21,25 +22,19 @@ func infoCommand() *cobra.Command {
 		Short: "Say what an image is",
 		Long: `Say an image's format, sizes and what else people look for. Nothing but the image is opened, and what it refers to
 is not: an image that conversion would refuse is refused here too, by the same words.`,
-		Args: exactly(1),
+		Args: cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := o.check(); err != nil {
-				return err
-			}
-			r, err := o.open(c.Context(), args[0], o.format)
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			info := r.Info()
-			if info.Stored < 0 {
-				info.Stored = stored(args[0])
-			}
-			if asJSON {
-				return infoJSON(c.OutOrStdout(), args[0], info)
-			}
-			infoText(c.OutOrStdout(), args[0], info)
-			return nil
+			return o.with(c.Context(), args[0], func(r image.Reader) error {
+				info := r.Info()
+				if info.Stored < 0 {
+					info.Stored = stored(args[0])
+				}
+				if asJSON {
+					return infoJSON(c.OutOrStdout(), args[0], info)
+				}
+				infoText(c.OutOrStdout(), args[0], info)
+				return nil
+			})
 		},
 	}
 	o.flags(c)
@@ -133,7 +128,7 @@ func formatsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "formats",
 		Short: "List the formats and what -o takes",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			for i, f := range formats.All() {
 				if i > 0 {

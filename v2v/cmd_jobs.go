@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"initd/initd/cli"
 	"initd/v2v/convert"
 	"initd/v2v/deploy"
 	"initd/v2v/job"
@@ -22,7 +23,7 @@ func jobsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "jobs",
 		Short: "Submit conversions and deploys to a queue, and look after them",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(jobsSubmitCommand(), jobsListCommand(), jobsShowCommand(), jobsFollowCommand(), jobsCancelCommand(), jobsRetryCommand(), jobsLimitCommand())
@@ -93,7 +94,7 @@ func jobsSubmitCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "submit",
 		Short: "Add a job",
-		Args:  noArgs,
+		Args:  cli.NoArgs,
 		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(submitConvertCommand(), submitDeployCommand())
@@ -108,21 +109,21 @@ func submitConvertCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "convert [-f FMT] -O FMT [-o KEY=VALUE,...] SRC DST",
 		Short: "Convert an image, as v2v convert does",
-		Args:  exactly(2),
+		Args:  cli.Exactly(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			call.Source, call.Target = args[0], args[1]
 			if err := errors.Join(o.check(), absolute(&call.Source, &call.Target)); err != nil {
 				return err
 			}
 			if call.Into == "" {
-				return usageError{errors.New("say what it becomes: -O qcow2, for example")}
+				return cli.Usage(errors.New("say what it becomes: -O qcow2, for example"))
 			}
 			call.Format, call.Opening, call.Alone = o.format, o.opening, o.files.NoSiblings
 			if err := sizeFlags(map[string]*int64{"rate": &call.Rate}, map[string]string{"rate": rate}); err != nil {
 				return err
 			}
 			if err := checkOptions(convert.Request{TargetFormat: call.Into, Options: call.Options}); err != nil {
-				return usageError{err}
+				return cli.Usage(err)
 			}
 			return s.submit(c, "convert", call, filepath.Dir(call.Target))
 		},
@@ -145,7 +146,7 @@ func submitDeployCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   deployUse,
 		Short: "Write an image onto a machine's disk, as v2v deploy does",
-		Args:  exactly(1),
+		Args:  cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			d.Image = args[0]
 			if err := errors.Join(d.complete(&o, sizes), absolute(&d.Image, &d.CHAPFile, &d.State)); err != nil {
@@ -169,7 +170,7 @@ func jobsListCommand() *cobra.Command {
 	var s job.Server
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "list", Short: "List the jobs, oldest first", Args: noArgs,
+		Use: "list", Short: "List the jobs, oldest first", Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return withQueue(c, s, func(ctx context.Context, q *job.Queue) error {
 				list, err := q.List(ctx)
@@ -229,7 +230,7 @@ func progressText(j job.Job) string {
 func oneJob(use, short string, do func(ctx context.Context, q *job.Queue, id string, asJSON bool, stdout, stderr io.Writer) error) *cobra.Command {
 	var s job.Server
 	var asJSON bool
-	c := &cobra.Command{Use: use + " ID", Short: short, Args: exactly(1), RunE: func(c *cobra.Command, args []string) error {
+	c := &cobra.Command{Use: use + " ID", Short: short, Args: cli.Exactly(1), RunE: func(c *cobra.Command, args []string) error {
 		return withQueue(c, s, func(ctx context.Context, q *job.Queue) error {
 			return do(ctx, q, args[0], asJSON, c.OutOrStdout(), c.ErrOrStderr())
 		})
@@ -380,10 +381,10 @@ func changed(j job.Job, asJSON bool, stdout, stderr io.Writer) error {
 func jobsLimitCommand() *cobra.Command {
 	var s job.Server
 	var n int
-	c := &cobra.Command{Use: "limit DATASTORE --jobs N", Short: "Say how many jobs may run at the same time on a datastore", Args: exactly(1),
+	c := &cobra.Command{Use: "limit DATASTORE --jobs N", Short: "Say how many jobs may run at the same time on a datastore", Args: cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if n < 0 || n > 10_000 {
-				return usageError{errors.New("--jobs from 1 to 10000, or 0 for what the workers were told")}
+				return cli.Usage(errors.New("--jobs from 1 to 10000, or 0 for what the workers were told"))
 			}
 			return withQueue(c, s, func(ctx context.Context, q *job.Queue) error { return q.SetLimit(ctx, args[0], n) })
 		}}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"initd/initd/cli"
 	"initd/v2v/image"
 )
 
@@ -19,26 +20,19 @@ func mapCommand() *cobra.Command {
 		Short: "Say where an image holds data, zeros and nothing",
 		Long: `List the ranges of an image's disk, in order. With --json each is an object of qemu-img map's JSON (start, length, depth,
 present, zero, data, compressed, offset); neighbours of the same kind are one range.`,
-		Args: exactly(1),
+		Args: cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := o.check(); err != nil {
-				return err
-			}
-			r, err := o.open(c.Context(), args[0], o.format)
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			w := bufio.NewWriter(c.OutOrStdout())
+			write := mapText
 			if asJSON {
-				err = mapJSON(c.Context(), w, r)
-			} else {
-				err = mapText(c.Context(), w, r)
+				write = mapJSON
 			}
-			if err != nil {
-				return err
-			}
-			return w.Flush()
+			return o.with(c.Context(), args[0], func(r image.Reader) error {
+				w := bufio.NewWriter(c.OutOrStdout())
+				if err := write(c.Context(), w, r); err != nil {
+					return err
+				}
+				return w.Flush()
+			})
 		},
 	}
 	o.flags(c)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"initd/initd/cli"
 	"initd/v2v/job"
 )
 
@@ -46,10 +47,10 @@ A job runs on one worker at a time. Its lease lasts for --lease without a word; 
 worker had running, so that the next worker is alone at the target. All workers of a queue have to agree on --lease.`,
 		Example: `  v2v worker --slots 2
   v2v worker --nats tls://n1.example:4222,tls://n2.example:4222 --creds /etc/v2v/worker.creds`,
-		Args: noArgs,
+		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if w.Slots < 1 || w.Slots > 1000 || w.Lease < time.Second || w.Limit < 1 {
-				return usageError{errors.New("--slots from 1 to 1000, --lease of a second or more, --limit of 1 or more")}
+				return cli.Usage(errors.New("--slots from 1 to 1000, --lease of a second or more, --limit of 1 or more"))
 			}
 			stderr := c.ErrOrStderr()
 			s.Log = func(line string) { fmt.Fprintln(stderr, line) }
@@ -96,7 +97,7 @@ func isDevice(path string) bool {
 func absolute(paths ...*string) error {
 	for _, p := range paths {
 		if *p == "-" {
-			return usageError{errors.New("a job has no standard input and output; name files")}
+			return cli.Usage(errors.New("a job has no standard input and output; name files"))
 		}
 		if *p == "" || strings.HasPrefix(*p, "/") {
 			continue

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"initd/initd/cli"
 	"initd/v2v/job/task"
 	"initd/v2v/sandbox"
 )
@@ -47,11 +48,6 @@ func (e exitCode) Error() string {
 }
 func (e exitCode) Unwrap() error { return e.err }
 
-// usageError is a fault of the call itself.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
 // Exit statuses that are the same for all commands; compare and check have further ones, which are qemu-img's.
 const (
 	exitFailed = 1
@@ -75,12 +71,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case nameMechadora:
 		return status(name, mechadora(ctx, args[1:], stdout, stderr), stderr)
 	}
-	root := rootCommand()
-	root.SetArgs(args[1:])
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	return status("v2v", root.ExecuteContext(ctx), stderr)
+	return status("v2v", cli.Execute(ctx, rootCommand(), args[1:], stdin, stdout, stderr), stderr)
 }
 
 func status(name string, err error, stderr io.Writer) int {
@@ -89,12 +80,11 @@ func status(name string, err error, stderr io.Writer) int {
 	}
 	code, shown := exitFailed, false
 	var e exitCode
-	var usage usageError
 	var stop stopped
 	switch {
 	case errors.As(err, &stop):
 		code = exitSignal + int(stop.Signal.(syscall.Signal))
-	case errors.As(err, &usage):
+	case cli.IsUsage(err):
 		code = exitUsage
 	case errors.As(err, &e):
 		code, shown = e.code, e.err == nil
@@ -124,7 +114,7 @@ func onSignal(ctx context.Context) (context.Context, func()) {
 }
 
 func rootCommand() *cobra.Command {
-	root := &cobra.Command{
+	return cli.Root(&cobra.Command{
 		Use:   "v2v",
 		Short: "Convert virtual disks, and look at them",
 		Long: `v2v converts virtual disks between the formats of QEMU, VMware, Hyper-V and VirtualBox.
@@ -133,45 +123,13 @@ A format is said, or found out and then certain: a file that matches no format, 
 -f says what it is. Images that lead to other files or contradict themselves are refused, with what to do.
 
 Exit status 0 is success, 1 a failure, 2 a wrong call, 128+N the signal N. compare and check end as qemu-img's do.`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          noArgs,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
-	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
-	})
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(infoCommand(), convertCommand(), compareCommand(), checkCommand(), mapCommand(), formatsCommand(),
+	},
+		infoCommand(), convertCommand(), compareCommand(), checkCommand(), mapCommand(), formatsCommand(),
 		deployCommand(), jobsCommand(), workerCommand(), docsCommand(), versionCommand())
-	return root
-}
-
-// noArgs refuses arguments, suggesting a command where one is near.
-func noArgs(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	hint := "; see " + c.CommandPath() + " --help"
-	c.SuggestionsMinimumDistance = 2
-	if s := c.SuggestionsFor(args[0]); len(s) > 0 {
-		hint = fmt.Sprintf("; did you mean %q?", s[0])
-	}
-	return usageError{fmt.Errorf("%q is no command of %s%s", args[0], c.CommandPath(), hint)}
-}
-
-// exactly wants n arguments that the usage line names.
-func exactly(n int) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usageError{fmt.Errorf("usage: %s", c.UseLine())}
-		}
-		return nil
-	}
 }
 
 func versionCommand() *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "Print the version", Args: noArgs, RunE: func(c *cobra.Command, _ []string) error {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: cli.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
 		fmt.Fprintf(c.OutOrStdout(), "v2v %s\n", version)
 		return nil
 	}}

@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"initd/initd/cli"
 	"initd/v2v/convert"
 	"initd/v2v/file"
 	"initd/v2v/formats"
@@ -55,14 +56,14 @@ func oldFormats() map[string]oldFormat {
 func diskManager(ctx context.Context, args []string, stderr io.Writer) error {
 	const usage = "usage: " + nameDiskManager + " SRC_FORMAT BASE64(SRC) DST_FORMAT BASE64(DST)"
 	if len(args) != 4 {
-		return usageError{errors.New(usage)}
+		return cli.Usage(errors.New(usage))
 	}
 	from, err1 := oldFormatOf(args[0])
 	source, err2 := oldPath(args[1])
 	to, err3 := oldFormatOf(args[2])
 	target, err4 := oldPath(args[3])
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
-		return usageError{fmt.Errorf("%w; %s", err, usage)}
+		return cli.Usage(fmt.Errorf("%w; %s", err, usage))
 	}
 	m := newMeter(stderr, nil, true)
 	defer m.end()
@@ -127,7 +128,7 @@ func oldPath(word string) (string, error) {
 // mechadora is mechadora deploy IP IQN IMAGE BYPATH.
 func mechadora(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) != 5 || args[0] != "deploy" {
-		return usageError{errors.New("usage: " + nameMechadora + " deploy IP IQN IMAGE BYPATH")}
+		return cli.Usage(errors.New("usage: " + nameMechadora + " deploy IP IQN IMAGE BYPATH"))
 	}
 	d := deployCall{Portal: args[1], IQN: args[2], Image: args[3], ByPath: args[4], Force: true, Fresh: true, rawIfNothing: true, State: stateDir}
 	fmt.Fprintln(stderr, shellQuoted([]string{"v2v", "deploy", "--force", "--fresh", "--portal", d.Portal, "--iqn", d.IQN, "--by-path", d.ByPath, d.Image}))

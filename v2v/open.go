@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"initd/initd/cli"
 	"initd/v2v/convert"
 	"initd/v2v/file"
 	"initd/v2v/formats"
@@ -80,17 +81,30 @@ func (o *reading) flagsWithoutFormat(c *cobra.Command) {
 func (o *reading) check() error {
 	if o.format != "" {
 		if _, err := formats.ByName(o.format); err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 	}
 	if o.maxSize != "" {
 		n, err := image.Bytes(o.maxSize)
 		if err != nil {
-			return usageError{err}
+			return cli.Usage(err)
 		}
 		o.opening.MaxSize = n
 	}
 	return nil
+}
+
+// with calls do with the image that the flags are about.
+func (o *reading) with(ctx context.Context, path string, do func(image.Reader) error) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	r, err := o.open(ctx, path, o.format)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return do(r)
 }
 
 // open opens an image for a command that only reads.
