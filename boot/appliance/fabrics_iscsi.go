@@ -4,11 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"reflect"
 	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v4"
 )
 
 // ISCSI is one target to log in to, at one portal or several. Without options
@@ -28,20 +25,8 @@ type ISCSI struct {
 	Policy    `yaml:",inline"`
 }
 
-// ISCSIPortal is one way to a target. In a file: ADDRESS[:PORT], or a mapping.
-type ISCSIPortal struct {
-	Pos           Pos
-	Address       string // as it is written
-	HostAddress   string
-	HostInterface string
-}
-
-// iscsiPortalShape is the long form.
-type iscsiPortalShape struct {
-	Address       string `yaml:"address" want:"required" doc:"ADDRESS[:PORT]"`
-	HostAddress   string `yaml:"host-address" doc:"address of this machine that the connection comes from"`
-	HostInterface string `yaml:"host-interface" doc:"interface of this machine that the connection goes through"`
-}
+// ISCSIPortal is one way to a target: ADDRESS[:PORT].
+type ISCSIPortal struct{ Way }
 
 // ISCSILUN is one disk of a target.
 type ISCSILUN struct {
@@ -102,17 +87,6 @@ type ISCSIOptions struct {
 	LoginTimeout       Duration `yaml:"login-timeout" doc:"for which one attempt may take (default 45s)"`
 }
 
-func (p *ISCSIPortal) decodeNode(d *decoder, n *yaml.Node, path string) {
-	p.Pos = d.at(n)
-	if n.Kind == yaml.ScalarNode {
-		p.Address = n.Value
-		return
-	}
-	var shape iscsiPortalShape
-	d.decode(n, reflect.ValueOf(&shape).Elem(), path)
-	p.Address, p.HostAddress, p.HostInterface = shape.Address, shape.HostAddress, shape.HostInterface
-}
-
 // ISCSIPort is iSCSI's (RFC 7143, 4.2.7.1).
 const ISCSIPort = 3260
 
@@ -132,9 +106,9 @@ func (p ISCSIPortal) HostPort() (host string, port int, err error) {
 	if err != nil {
 		return "", 0, fmt.Errorf("%q is no address with a port", p.Address)
 	}
-	n, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || n == 0 {
-		return "", 0, fmt.Errorf("%q: %q is no port", p.Address, text)
+	n, err := p.port(text)
+	if err != nil {
+		return "", 0, err
 	}
 	if a, err := netip.ParseAddr(host); err == nil {
 		host = a.String()

@@ -4,11 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"reflect"
-	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v4"
 )
 
 // NVMe is one subsystem to connect to over TCP, or everything that discovery
@@ -30,21 +26,8 @@ type NVMe struct {
 	Policy    `yaml:",inline"`
 }
 
-// NVMePath is one way to a subsystem or a discovery controller.
-// In a file: tcp://ADDRESS[:PORT], or a mapping with the keys of pathShape.
-type NVMePath struct {
-	Pos           Pos
-	Address       string // as it is written: tcp://ADDRESS[:PORT]
-	HostAddress   string
-	HostInterface string
-}
-
-// nvmePathShape is the long form.
-type nvmePathShape struct {
-	Address       string `yaml:"address" want:"required" doc:"tcp://ADDRESS[:PORT]"`
-	HostAddress   string `yaml:"host-address" doc:"address of this machine that the connection comes from"`
-	HostInterface string `yaml:"host-interface" doc:"interface of this machine that the connection goes through"`
-}
+// NVMePath is one way to a subsystem or a discovery controller: tcp://ADDRESS[:PORT].
+type NVMePath struct{ Way }
 
 // NVMeDHCHAP says where the secrets of DH-HMAC-CHAP come from. Each is a text
 // of the form DHHC-1:HH:…: as nvme gen-dhchap-key prints.
@@ -101,17 +84,6 @@ func (l Limit) Or(def Limit) Limit {
 	return l
 }
 
-func (p *NVMePath) decodeNode(d *decoder, n *yaml.Node, path string) {
-	p.Pos = d.at(n)
-	if n.Kind == yaml.ScalarNode {
-		p.Address = n.Value
-		return
-	}
-	var shape nvmePathShape
-	d.decode(n, reflect.ValueOf(&shape).Elem(), path)
-	p.Address, p.HostAddress, p.HostInterface = shape.Address, shape.HostAddress, shape.HostInterface
-}
-
 // Ports of NVMe over TCP (TCP Transport Specification 1.0, section 3.1.2).
 const (
 	NVMePort          = 4420
@@ -130,11 +102,11 @@ func (p NVMePath) AddrPort(port uint16) (netip.AddrPort, error) {
 	rest = strings.TrimSuffix(rest, "/")
 	host := rest
 	if h, text, err := net.SplitHostPort(rest); err == nil {
-		v, err := strconv.ParseUint(text, 10, 16)
-		if err != nil || v == 0 {
-			return netip.AddrPort{}, fmt.Errorf("%q: %q is no port", p.Address, text)
+		v, err := p.port(text)
+		if err != nil {
+			return netip.AddrPort{}, err
 		}
-		host, port = h, uint16(v)
+		host, port = h, v
 	} else {
 		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	}

@@ -33,11 +33,7 @@ func (m *firmwareMerge) nvme(from string, f FirmwareNVMe) {
 	fabrics := m.fabrics()
 	var paths []NVMePath
 	for _, p := range f.Paths {
-		path := NVMePath{Address: "tcp://" + p.Address.String()}
-		if p.From.IsValid() {
-			path.HostAddress = p.From.String()
-		}
-		paths = append(paths, path)
+		paths = append(paths, NVMePath{firmwareWay("tcp://"+p.Address.String(), p.From)})
 	}
 	for i := range fabrics.NVMe {
 		if o := &fabrics.NVMe[i]; f.NQN != "" && o.Subsystem == f.NQN { // another table's
@@ -87,11 +83,7 @@ func (m *firmwareMerge) iscsi(from string, f FirmwareISCSI) {
 	}
 	one := ISCSI{Name: name, Target: f.Target, Initiator: f.Initiator}
 	for _, p := range f.Portals {
-		portal := ISCSIPortal{Address: p.Address.String()}
-		if p.From.IsValid() {
-			portal.HostAddress = p.From.String()
-		}
-		one.Portals = append(one.Portals, portal)
+		one.Portals = append(one.Portals, ISCSIPortal{firmwareWay(p.Address.String(), p.From)})
 	}
 	for _, l := range f.LUNs {
 		if l > maxSingleLUN {

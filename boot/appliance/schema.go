@@ -61,20 +61,11 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 	case reflect.TypeFor[Limit]():
 		return text(`^(never|([0-9.]+(ns|us|ms|s|m|h))+)$`, "never")
 	case reflect.TypeFor[NVMePath]():
-		r := &jsonschema.Reflector{FieldNameTag: "yaml", DoNotReference: true, Anonymous: true, LookupComment: docOf}
-		long := r.Reflect(&nvmePathShape{})
-		long.Version, long.Required = "", []string{"address"}
-		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{text(`^tcp://`, "tcp://192.0.2.40:4420"), long}}
+		return either(text(`^tcp://`, "tcp://192.0.2.40:4420"), &wayShape{}, "address")
 	case reflect.TypeFor[ISCSIPortal]():
-		r := &jsonschema.Reflector{FieldNameTag: "yaml", DoNotReference: true, Anonymous: true, LookupComment: docOf}
-		long := r.Reflect(&iscsiPortalShape{})
-		long.Version, long.Required = "", []string{"address"}
-		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{text(`^[^/ ]+$`, "192.0.2.50"), long}}
+		return either(text(`^[^/ ]+$`, "192.0.2.50"), &wayShape{}, "address")
 	case reflect.TypeFor[Port]():
-		r := &jsonschema.Reflector{FieldNameTag: "yaml", DoNotReference: true, Anonymous: true, LookupComment: docOf}
-		match := r.Reflect(&LinkMatch{})
-		match.Version, match.Required = "", nil
-		return &jsonschema.Schema{OneOf: []*jsonschema.Schema{text(`^[^/ :]{1,15}$`, "eth0"), match}}
+		return either(text(`^[^/ :]{1,15}$`, "eth0"), &LinkMatch{})
 	case reflect.TypeFor[OnFailure]():
 		return text(`^(degrade|halt|reboot\([0-9]+\))$`, "degrade")
 	case reflect.TypeFor[Shell]():
@@ -93,6 +84,14 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 		}}
 	}
 	return nil
+}
+
+// either is a short form, or a mapping as long has it.
+func either(short *jsonschema.Schema, long any, required ...string) *jsonschema.Schema {
+	r := &jsonschema.Reflector{FieldNameTag: "yaml", DoNotReference: true, Anonymous: true, LookupComment: docOf}
+	s := r.Reflect(long)
+	s.Version, s.Required = "", required
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{short, s}}
 }
 
 func object(key string, value *jsonschema.Schema) *jsonschema.Schema {

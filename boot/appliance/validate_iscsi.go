@@ -55,16 +55,8 @@ func (i *ISCSI) checkPortals(c *checks, at string) {
 			c.fail(here, "write 192.0.2.50 or [2001:db8::50]:3260", "a portal without an address")
 		}
 		c.host(here, host)
-		if p.HostAddress != "" {
-			h, err := netip.ParseAddr(p.HostAddress)
-			a, hostErr := netip.ParseAddr(host)
-			if err != nil || hostErr == nil && h.Unmap().Is4() != a.Unmap().Is4() {
-				c.fail(here+".host-address", "an address of this machine, of the same family as the portal's", "%q is none from which %s could be reached", p.HostAddress, host)
-			}
-		}
-		if strings.ContainsAny(p.HostInterface, "/, :\n") || len(p.HostInterface) > 15 {
-			c.fail(here+".host-interface", "the name of a network interface", "%q cannot name a link", p.HostInterface)
-		}
+		to, _ := netip.ParseAddr(host)
+		p.checkHost(c, here, to, host)
 		key := net.JoinHostPort(host, strconv.Itoa(port))
 		if k, ok := seen[key]; ok {
 			c.fail(here, "remove one of them", "%s stands twice: in %s.portals[%d] and here", p.Address, at, k)

@@ -2,7 +2,6 @@ package appliance
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 )
@@ -54,14 +53,7 @@ func (n *NVMe) checkPaths(c *checks, at string, list []NVMePath, port uint16) {
 			c.fail(here, "write tcp://192.0.2.40:4420 or tcp://[2001:db8::40]:4420", "%v", err)
 			continue
 		}
-		if p.HostAddress != "" {
-			if h, err := netip.ParseAddr(p.HostAddress); err != nil || h.Unmap().Is4() != a.Addr().Is4() {
-				c.fail(here+".host-address", "an address of this machine, of the same family as the portal's", "%q is none from which %s could be reached", p.HostAddress, a)
-			}
-		}
-		if strings.ContainsAny(p.HostInterface, "/, :\n") || len(p.HostInterface) > 15 {
-			c.fail(here+".host-interface", "the name of a network interface", "%q cannot name a link", p.HostInterface)
-		}
+		p.checkHost(c, here, a.Addr(), a.String())
 		key := a.String() + " " + p.HostAddress + " " + p.HostInterface
 		if j, ok := seen[key]; ok {
 			c.fail(here, "remove one of them", "%s stands twice: in %s[%d] and here", p.Address, at, j)

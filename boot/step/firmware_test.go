@@ -129,9 +129,9 @@ func TestSubsystemsOfTheFirmwareAreEntriesOfFabrics(t *testing.T) {
 	want := []appliance.NVMe{{
 		Name: "nbft-1", Subsystem: "nqn.2026-01.net.example:root",
 		Paths: []appliance.NVMePath{
-			{Address: "tcp://192.0.2.40:4420", HostAddress: "192.0.2.17"},
-			{Address: "tcp://[2001:db8:120::40]:4421", HostAddress: "2001:db8:120::17"},
-			{Address: "tcp://192.0.2.40:4420"},
+			{Way: appliance.Way{Address: "tcp://192.0.2.40:4420", HostAddress: "192.0.2.17"}},
+			{Way: appliance.Way{Address: "tcp://[2001:db8:120::40]:4421", HostAddress: "2001:db8:120::17"}},
+			{Way: appliance.Way{Address: "tcp://192.0.2.40:4420"}},
 		},
 		HostNQN: "nqn.2014-08.org.nvmexpress:uuid:550e8400-e29b-41d4-a716-446655440001", HostID: "550e8400-e29b-41d4-a716-446655440001",
 		Options: appliance.NVMeOptions{HeaderDigest: true, DataDigest: true},
