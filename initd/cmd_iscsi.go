@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"initd/hw/iscsi"
-	"initd/hw/kmod"
 	"initd/hw/sysfs"
 	"initd/initd/cli"
 )
@@ -37,16 +34,8 @@ type iscsiHost struct {
 // openISCSI opens the kernel's software iSCSI, after loading it where load is set.
 func openISCSI(ctx context.Context, run string, load bool) (*iscsiHost, error) {
 	if load {
-		loader, err := kmod.System("/")
-		if err == nil {
-			err = loader.Load(ctx, iscsi.Modules()...)
-			loader.Close()
-		}
-		if err != nil && os.Geteuid() != 0 {
-			return nil, errors.New("iSCSI sessions need root")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("load the modules of iSCSI: %w", err)
+		if err := loadFabric(ctx, "iSCSI sessions", iscsi.Modules()...); err != nil {
+			return nil, err
 		}
 	}
 	sys, err := sysfs.Open("/")

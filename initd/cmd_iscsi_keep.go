@@ -95,19 +95,9 @@ Start iscsid then: it takes up what runs. It logs in again with the secrets of i
 (iscsiadm -m node), so these have to be there before the first lost connection.
 Exit status 0: they are given away; 1: one is not; 2: a wrong call.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if all != (len(args) == 0) || len(args) > 2 {
-				return cli.Usage(errors.New("usage: initd iscsi " + c.Use))
-			}
-			target, portal := "", ""
-			if len(args) > 0 {
-				target = args[0]
-			}
-			if len(args) > 1 {
-				p, err := iscsi.ParsePortal(args[1])
-				if err != nil {
-					return cli.Usage(err)
-				}
-				portal = p.Address()
+			target, portal, err := sessionsMeant(c, args, all)
+			if err != nil {
+				return err
 			}
 			return iscsiRelease(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), run, target, portal)
 		},

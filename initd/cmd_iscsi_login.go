@@ -48,11 +48,9 @@ The secrets of --chap-file are read again for each new connection, so the file h
 session is made anew by a running initd boot, or by initd iscsi keep.
 Exit status 0: all sessions are there; 1: one is not, or has not the LUN; 2: a wrong call or a bad file.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			switch {
-			case l.discover != "" && len(args) > 0, l.discover == "" && len(args) < 2:
-				return cli.Usage(errors.New("usage: initd iscsi " + c.Use))
-			case l.discover == "":
-				l.target, l.portals = args[0], args[1:]
+			var err error
+			if l.target, l.portals, err = targetOrDiscovery(c, args, l.discover); err != nil {
+				return err
 			}
 			return l.do(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
 		},
@@ -87,8 +85,7 @@ type sessionJSON struct {
 	Portal  string         `json:"portal"`
 	Already bool           `json:"already,omitempty"` // it was there
 	Session *iscsi.Session `json:"session,omitempty"`
-	Error   *errorJSON     `json:"error,omitempty"`
-	failed  error
+	outcome
 }
 
 func (l *iscsiLogin) do(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
@@ -123,7 +120,11 @@ func (l *iscsiLogin) do(ctx context.Context, stdin io.Reader, stdout, stderr io.
 		wg.Go(func() { results[i] = l.one(ctx, h, c, chap) })
 	}
 	wg.Wait()
-	return l.report(results, stdout, stderr)
+	err = l.report(results, stdout, stderr)
+	if len(results) > 0 && !iscsi.RecordsAt(l.run).Kept() {
+		fmt.Fprintln(stderr, "initd: nothing on this machine makes a lost connection anew; initd iscsi keep does")
+	}
+	return err
 }
 
 // wanted says which sessions are asked for.
@@ -235,19 +236,7 @@ func (s *sessionJSON) refresh(h *iscsiHost, id uint32) {
 }
 
 func (l *iscsiLogin) report(results []sessionJSON, stdout, stderr io.Writer) error {
-	failed := false
-	for i := range results {
-		r := &results[i]
-		if r.failed != nil {
-			failed = true
-			r.Error = asErrorJSON(r.failed)
-		}
-	}
-	if l.asJSON {
-		if err := writeJSON(stdout, map[string]any{"sessions": results}); err != nil {
-			return err
-		}
-	} else {
+	return tellOutcomes(stdout, l.asJSON, "sessions", results, func(r *sessionJSON) *outcome { return &r.outcome }, func() error {
 		for _, r := range results {
 			if r.Session != nil {
 				fmt.Fprintf(stdout, "session %d: %s at %s: %s\n", r.Session.ID, r.Target, r.Portal, disksText(r.Session.Disks))
@@ -256,14 +245,8 @@ func (l *iscsiLogin) report(results []sessionJSON, stdout, stderr io.Writer) err
 				_ = tell(stderr, r.failed)
 			}
 		}
-	}
-	if len(results) > 0 && !iscsi.RecordsAt(l.run).Kept() {
-		fmt.Fprintln(stderr, "initd: nothing on this machine makes a lost connection anew; initd iscsi keep does")
-	}
-	if failed {
-		return exitCode(1)
-	}
-	return nil
+		return nil
+	})
 }
 
 func disksText(disks []iscsi.Disk) string {

@@ -14,7 +14,6 @@ import (
 	"initd/hw/iscsi"
 	"initd/hw/mount"
 	"initd/hw/sysfs"
-	"initd/initd/cli"
 )
 
 // iscsiLogout is one call of iscsi logout.
@@ -36,18 +35,9 @@ mounted, mapped or swapped to stays, unless --force is given: then I/O on it fai
 holds this up no longer than --timeout. Sessions of others are never ended.
 Exit status 0: they are gone, or were not there; 1: one is not gone; 2: a wrong call.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if l.all != (len(args) == 0) || len(args) > 2 {
-				return cli.Usage(errors.New("usage: initd iscsi " + c.Use))
-			}
-			if len(args) > 0 {
-				l.target = args[0]
-			}
-			if len(args) > 1 {
-				p, err := iscsi.ParsePortal(args[1])
-				if err != nil {
-					return cli.Usage(err)
-				}
-				l.portal = p.Address()
+			var err error
+			if l.target, l.portal, err = sessionsMeant(c, args, l.all); err != nil {
+				return err
 			}
 			return l.do(c.Context(), c.OutOrStdout(), c.ErrOrStderr())
 		},
@@ -99,36 +89,22 @@ func (l *iscsiLogout) do(ctx context.Context, stdout, stderr io.Writer) error {
 		}
 		defer h.close()
 		for _, s := range list {
-			results = append(results, sessionJSON{Target: s.Target, Portal: s.Portal, Session: &s, failed: l.one(ctx, h, s)})
+			results = append(results, sessionJSON{Target: s.Target, Portal: s.Portal, Session: &s, outcome: outcome{failed: l.one(ctx, h, s)}})
 		}
 	}
-	failed := false
-	for i := range results {
-		r := &results[i]
-		if r.failed != nil {
-			failed, r.Error = true, asErrorJSON(r.failed)
+	return tellOutcomes(stdout, l.asJSON, "sessions", results, func(r *sessionJSON) *outcome { return &r.outcome }, func() error {
+		for _, r := range results {
+			if r.failed != nil {
+				_ = tell(stderr, r.failed)
+			} else {
+				fmt.Fprintf(stdout, "session %d: %s at %s: logged out\n", r.Session.ID, r.Target, r.Portal)
+			}
 		}
-		if l.asJSON {
-			continue
+		if len(results) == 0 {
+			fmt.Fprintln(stderr, "initd: no session of initd's to log out of")
 		}
-		if r.failed != nil {
-			_ = tell(stderr, r.failed)
-		} else {
-			fmt.Fprintf(stdout, "session %d: %s at %s: logged out\n", r.Session.ID, r.Target, r.Portal)
-		}
-	}
-	switch {
-	case l.asJSON:
-		if err := writeJSON(stdout, map[string]any{"sessions": results}); err != nil {
-			return err
-		}
-	case len(results) == 0:
-		fmt.Fprintln(stderr, "initd: no session of initd's to log out of")
-	}
-	if failed {
-		return exitCode(1)
-	}
-	return nil
+		return nil
+	})
 }
 
 func (l *iscsiLogout) one(ctx context.Context, h *iscsiHost, s iscsi.Session) error {

@@ -39,7 +39,7 @@ Exit status 0: every key is on some server; 1: one is missing; 2: FILE is bad.`,
 		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if file == "" {
-				return cli.Usage(fmt.Errorf("usage: initd keys %s", c.Use))
+				return cli.Misused(c)
 			}
 			cfg, requests, err := keysOf(file, facts, identity)
 			if err != nil {

@@ -47,7 +47,7 @@ Exit status 0: it opens; 1: it does not; 2: there is no LUKS volume, or a damage
 		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if v.device == "" || v.keyFile == "" {
-				return cli.Usage(errors.New("usage: initd luks " + c.Use))
+				return cli.Misused(c)
 			}
 			return v.run(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
 		},

@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"initd/hw/kmod"
 	"initd/hw/nvmeof"
 	"initd/hw/secret"
 	"initd/hw/sysfs"
@@ -162,18 +161,7 @@ func loadNVMe(ctx context.Context) error {
 	if _, err := os.Stat("/dev/nvme-fabrics"); err == nil {
 		return nil
 	}
-	loader, err := kmod.System("/")
-	if err == nil {
-		err = loader.Load(ctx, "nvme-tcp")
-		loader.Close()
-	}
-	switch {
-	case err != nil && os.Geteuid() != 0:
-		return errors.New("connections to NVMe over TCP need root")
-	case err != nil:
-		return fmt.Errorf("load nvme-tcp: %w", err)
-	}
-	return nil
+	return loadFabric(ctx, "connections to NVMe over TCP", "nvme-tcp")
 }
 
 // needRoot says early what would fail late.

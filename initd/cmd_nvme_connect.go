@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -42,11 +41,9 @@ the kernel does it anyway: a portal that is dead holds no other up. A connection
 Without options it suits a disk that must never fail: the kernel tries again every 2 s for ever, and I/O waits meanwhile.
 Exit status 0: all connections are there; 1: one is not; 2: a wrong call or a bad file.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			switch {
-			case n.discover != "" && len(args) > 0, n.discover == "" && len(args) < 2:
-				return cli.Usage(errors.New("usage: initd nvme " + c.Use))
-			case n.discover == "":
-				n.nqn, n.portals = args[0], args[1:]
+			var err error
+			if n.nqn, n.portals, err = targetOrDiscovery(c, args, n.discover); err != nil {
+				return err
 			}
 			defer n.wipe()
 			return n.run(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
@@ -80,8 +77,7 @@ type connectedJSON struct {
 	Portal     string             `json:"portal"`
 	Already    bool               `json:"already,omitempty"` // it was there
 	Controller *nvmeof.Controller `json:"controller,omitempty"`
-	Error      *errorJSON         `json:"error,omitempty"`
-	failed     error
+	outcome
 }
 
 func (n *nvmeConnect) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
@@ -214,17 +210,7 @@ func (n *nvmeConnect) all(ctx context.Context, host nvmeof.Host, list []nvmeof.T
 }
 
 func (n *nvmeConnect) report(results []connectedJSON, failed bool, stdout, stderr io.Writer) error {
-	for i := range results {
-		if r := &results[i]; r.failed != nil {
-			failed = true
-			r.Error = asErrorJSON(r.failed)
-		}
-	}
-	if n.asJSON {
-		if err := writeJSON(stdout, map[string]any{"connections": results}); err != nil {
-			return err
-		}
-	} else {
+	err := tellOutcomes(stdout, n.asJSON, "connections", results, func(r *connectedJSON) *outcome { return &r.outcome }, func() error {
 		t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 		for _, r := range results {
 			switch {
@@ -236,17 +222,15 @@ func (n *nvmeConnect) report(results []connectedJSON, failed bool, stdout, stder
 				fmt.Fprintf(t, "%s\t%s\t%s\tconnected\n", r.Controller.Name, r.Portal, r.NQN)
 			}
 		}
-		if err := t.Flush(); err != nil {
-			return err
-		}
 		if len(results) == 0 && !failed {
 			fmt.Fprintln(stderr, "initd: nothing to connect to: the log lists no subsystem for this host")
 		}
-	}
-	if failed {
+		return t.Flush()
+	})
+	if err == nil && failed {
 		return exitCode(1)
 	}
-	return nil
+	return err
 }
 
 // hostPortText joins what a target lists, whatever it is.

@@ -25,7 +25,7 @@ connection to it, and what is mounted from it fails: one that is in use is refus
 Exit status 0: they are gone, or were not there; 1: one is still there; 2: a wrong call.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if all != (len(args) == 0) {
-				return cli.Usage(errors.New("usage: initd nvme " + c.Use))
+				return cli.Misused(c)
 			}
 			f, err := sysfs.Open(root)
 			if err != nil {
@@ -116,41 +116,31 @@ func (d *nvmeDisconnect) has(name string) bool {
 
 // disconnectedJSON is what became of one connection.
 type disconnectedJSON struct {
-	Name   string     `json:"name"`
-	NQN    string     `json:"nqn"`
-	Portal string     `json:"portal"`
-	Error  *errorJSON `json:"error,omitempty"`
+	Name   string `json:"name"`
+	NQN    string `json:"nqn"`
+	Portal string `json:"portal"`
+	outcome
 }
 
 func (d *nvmeDisconnect) run(f *sysfs.FS, asJSON bool, stdout, stderr io.Writer) error {
-	out, failed := []disconnectedJSON{}, false
+	out := []disconnectedJSON{}
 	for _, c := range d.chosen {
-		j := disconnectedJSON{Name: c.Name, NQN: c.NQN, Portal: c.Target.URL()}
-		err := d.one(f, c)
-		if err != nil {
-			failed = true
-			j.Error = asErrorJSON(err)
-		}
+		j := disconnectedJSON{Name: c.Name, NQN: c.NQN, Portal: c.Target.URL(), outcome: outcome{failed: d.one(f, c)}}
 		out = append(out, j)
 		switch {
 		case asJSON:
-		case err != nil:
-			_ = tell(stderr, err)
+		case j.failed != nil:
+			_ = tell(stderr, j.failed)
 		default:
 			fmt.Fprintf(stdout, "%s  %s  %s  disconnected\n", c.Name, j.Portal, c.NQN)
 		}
 	}
-	if asJSON {
-		if err := writeJSON(stdout, map[string]any{"connections": out}); err != nil {
-			return err
+	return tellOutcomes(stdout, asJSON, "connections", out, func(j *disconnectedJSON) *outcome { return &j.outcome }, func() error {
+		if len(out) == 0 {
+			fmt.Fprintln(stderr, "initd: nothing of that is connected")
 		}
-	} else if len(d.chosen) == 0 {
-		fmt.Fprintln(stderr, "initd: nothing of that is connected")
-	}
-	if failed {
-		return exitCode(1)
-	}
-	return nil
+		return nil
+	})
 }
 
 // keptError refuses a disconnect that would do harm.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -25,7 +24,7 @@ what this machine may connect to there, and follows its referrals. Nothing stays
 Exit status 0: all portals answered; 1: one did not; 2: a wrong call or a bad file.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return cli.Usage(errors.New("usage: initd nvme " + c.Use))
+				return cli.Misused(c)
 			}
 			portals, err := s.targets(nvmeof.DiscoveryNQN, nvmeof.DiscoveryPort, args)
 			if err != nil {
@@ -73,34 +72,18 @@ func (s *nvmeSide) look(ctx context.Context, t nvmeof.Target, o nvmeof.Options) 
 // nvmeFoundJSON is what one portal said.
 type nvmeFoundJSON struct {
 	nvmeof.Found
-	Error *errorJSON `json:"error,omitempty"`
+	outcome
 }
 
 func (s *nvmeSide) showFound(found []nvmeof.Found, stdout, stderr io.Writer) error {
-	failed := false
 	out := []nvmeFoundJSON{}
 	for _, f := range found {
-		j := nvmeFoundJSON{Found: f}
-		if f.Err != nil {
-			failed = true
-			j.Error = asErrorJSON(f.Err)
-			if !s.asJSON {
-				_ = tell(stderr, f.Err)
-			}
+		if f.Err != nil && !s.asJSON {
+			_ = tell(stderr, f.Err)
 		}
-		out = append(out, j)
+		out = append(out, nvmeFoundJSON{Found: f, outcome: outcome{failed: f.Err}})
 	}
-	if s.asJSON {
-		if err := writeJSON(stdout, map[string]any{"portals": out}); err != nil {
-			return err
-		}
-	} else if err := printFound(stdout, found); err != nil {
-		return err
-	}
-	if failed {
-		return exitCode(1)
-	}
-	return nil
+	return tellOutcomes(stdout, s.asJSON, "portals", out, func(j *nvmeFoundJSON) *outcome { return &j.outcome }, func() error { return printFound(stdout, found) })
 }
 
 func printFound(out io.Writer, found []nvmeof.Found) error {

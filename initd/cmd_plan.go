@@ -28,7 +28,7 @@ With --diff, prints what NEW changes over OLD (two files); exit status 1 where t
 Exit status 2: a file is bad; initd check says why.`,
 		Args: func(c *cobra.Command, args []string) error {
 			if want := map[bool]int{false: 1, true: 2}[diff]; len(args) != want {
-				return cli.Usage(fmt.Errorf("usage: initd %s", c.Use))
+				return cli.Misused(c)
 			}
 			if c.ValidateFlagGroups() != nil {
 				return cli.Usage(errors.New("--json, --dot and --svg are three ways to print a plan: choose one"))

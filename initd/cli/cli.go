@@ -62,6 +62,15 @@ func NoArgs(c *cobra.Command, args []string) error {
 	return Usage(fmt.Errorf("%q is no command of %s%s", args[0], c.CommandPath(), hint))
 }
 
+// Misused refuses a call with the usage line of its command.
+func Misused(c *cobra.Command) error {
+	line := c.Use
+	if c.HasParent() {
+		line = c.Parent().CommandPath() + " " + line
+	}
+	return Usage(fmt.Errorf("usage: %s", line))
+}
+
 // Exactly wants n arguments that the usage line names.
 func Exactly(n int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
