@@ -135,24 +135,33 @@ func (s *scene) bootThrough(kills []order.Kill) (outcome, []order.Kill) {
 // happened are the kills that took place.
 func happened(m *vm.VM) []order.Kill {
 	var list []order.Kill
+	for _, k := range killed(m) {
+		list = append(list, k.Kill)
+	}
+	return list
+}
+
+func killed(m *vm.VM) []order.Killed {
+	var list []order.Killed
 	for _, e := range m.Events() {
 		var k order.Killed
 		if e.Name == order.KilledEvent && e.Decode(&k) == nil {
-			list = append(list, k.Kill)
+			list = append(list, k)
 		}
 	}
 	return list
 }
 
-// deaths is how many orchestrators have been killed.
+// deaths is how many orchestrators have been killed. One is killed once, though two of its children's threads may have
+// been at calls that are killed at.
 func deaths(m *vm.VM) int {
-	n := 0
-	for _, k := range happened(m) {
+	dead := map[int]bool{}
+	for _, k := range killed(m) {
 		if k.Victim == order.All {
-			n++
+			dead[k.Orchestrator] = true
 		}
 	}
-	return n
+	return len(dead)
 }
 
 // attempts checks that the report knows each attempt, and no more: what was up

@@ -163,7 +163,7 @@ func (t *tracer) returned(tid int) error {
 
 // kill says it, and does it: what dies cannot be in the way of what is said.
 func (t *tracer) kill(k *pending, c call, result int64) error {
-	if err := t.tell(order.KilledEvent, order.Killed{Kill: k.Kill, PID: c.pid, Of: c.of, What: c.what, Result: result}); err != nil {
+	if err := t.tell(order.KilledEvent, order.Killed{Kill: k.Kill, Orchestrator: t.pid, PID: c.pid, Of: c.of, What: c.what, Result: result}); err != nil {
 		return err
 	}
 	if err := note(k.at); err != nil {

@@ -125,8 +125,9 @@ func (p Point) Call() string {
 // Killed is a Kill that took place.
 type Killed struct {
 	Kill
-	PID    int    `json:"pid"` // of the caller
-	Of     string `json:"of"`
-	What   string `json:"what"`
-	Result int64  `json:"result"` // what the call had returned, if it had; -errno
+	Orchestrator int    `json:"orchestrator"` // its pid: two threads can be killed at in the same one
+	PID          int    `json:"pid"`          // of the caller
+	Of           string `json:"of"`
+	What         string `json:"what"`
+	Result       int64  `json:"result"` // what the call had returned, if it had; -errno
 }
