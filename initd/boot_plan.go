@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"initd/boot/appliance"
 	"initd/boot/plan"
@@ -101,4 +103,38 @@ func emptyPlan() *plan.Plan {
 		panic("an empty plan does not compile: " + err.Error())
 	}
 	return p
+}
+
+// keepPlan writes the plan to the state disk once it has reached ready.
+func (o *orchestrator) keepPlan(ctx context.Context) {
+	if !o.chosen.current || o.stateDir == "" {
+		return
+	}
+	select {
+	case <-o.engine.Load().ReadyC():
+	case <-ctx.Done():
+		return
+	}
+	keep, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := step.KeepPlan(keep, o.children, o.stateDir, o.chosen.plan); err != nil {
+		o.note(err.Error())
+	}
+}
+
+// keepMargin is what a way down that follows ready at once gives the plan to
+// get to the state disk.
+const keepMargin = 5 * time.Second
+
+// awaitKept: a boot that was ready and is told to go down leaves its plan.
+func (o *orchestrator) awaitKept(kept <-chan struct{}) {
+	select {
+	case <-o.engine.Load().ReadyC():
+	default:
+		return
+	}
+	select {
+	case <-kept:
+	case <-time.After(keepMargin):
+	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -241,40 +240,6 @@ func (o *orchestrator) lose(unit, reason string) {
 	}
 }
 
-// drivers loads what the machine's devices need, and goes on doing so. plugged
-// is closed when those that are there now have been served.
-func (o *orchestrator) drivers(ctx context.Context, plugged chan struct{}) {
-	if err := step.Hotplug(ctx, &onceDrivers{Loader: o.loader, done: plugged}, o.note); err != nil {
-		o.note(err.Error())
-	}
-}
-
-// linkModprobe lets the kernel's own requests for modules find this program.
-// The link is not in the image: on its way to /init, and while the drivers
-// are loaded, the kernel asks for dozens of algorithms that no module has, and
-// would start initd for each. A root that has a modprobe keeps it.
-func linkModprobe() {
-	if _, err := os.Lstat(usual); err == nil {
-		_ = os.Symlink("../bin/initd", "/usr/sbin/modprobe") // it is there: kept
-	}
-}
-
-// onceDrivers closes done after the first Coldplug.
-type onceDrivers struct {
-	*kmod.Loader
-	done chan struct{}
-}
-
-func (d *onceDrivers) Coldplug(ctx context.Context) error {
-	err := d.Loader.Coldplug(ctx)
-	select {
-	case <-d.done:
-	default:
-		close(d.done)
-	}
-	return err
-}
-
 // clock raises the clock to its floor: before it, no certificate is valid.
 func (o *orchestrator) clock(state step.StateFiles) {
 	o.floor = clock.Floor(builtAt(), state.NotBefore, step.NotBefore(filepath.Dir(o.file)))
@@ -350,40 +315,6 @@ func (o *orchestrator) lost(unit, resource, reason string, back bool) {
 	}
 }
 
-// keepPlan writes the plan to the state disk once it has reached ready.
-func (o *orchestrator) keepPlan(ctx context.Context) {
-	if !o.chosen.current || o.stateDir == "" {
-		return
-	}
-	select {
-	case <-o.engine.Load().ReadyC():
-	case <-ctx.Done():
-		return
-	}
-	keep, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	if err := step.KeepPlan(keep, o.children, o.stateDir, o.chosen.plan); err != nil {
-		o.note(err.Error())
-	}
-}
-
-// keepMargin is what a way down that follows ready at once gives the plan to
-// get to the state disk.
-const keepMargin = 5 * time.Second
-
-// awaitKept: a boot that was ready and is told to go down leaves its plan.
-func (o *orchestrator) awaitKept(kept <-chan struct{}) {
-	select {
-	case <-o.engine.Load().ReadyC():
-	default:
-		return
-	}
-	select {
-	case <-kept:
-	case <-time.After(keepMargin):
-	}
-}
-
 // volumes answers whether a mapping is there, or a fabric connected.
 type volumes struct {
 	plan *plan.Plan
@@ -396,102 +327,6 @@ func (v volumes) Open(name string) bool {
 	}
 	c, err := luks.Check(name, "")
 	return err == nil && c.Answer == luks.Same
-}
-
-// stateDisk finds, mounts and reads the state disk. Without one its features
-// are off, and the report says which.
-func (o *orchestrator) stateDisk(ctx context.Context) step.StateFiles {
-	r, asked := plan.Resource(plan.DefaultState), o.args.state != ""
-	if asked {
-		parsed, err := plan.ParseResource(o.args.state)
-		if err != nil {
-			o.note("initd.state=: " + err.Error())
-			return step.StateFiles{}
-		}
-		r = parsed
-	}
-	dev, err := o.findState(ctx, r, asked)
-	if err == nil {
-		err = o.mountState(ctx, dev)
-	}
-	var files step.StateFiles
-	if err == nil {
-		reading, cancel := context.WithTimeout(ctx, 20*time.Second)
-		defer cancel()
-		files, err = step.ReadState(reading, o.children, o.state, o.gen == 1)
-	}
-	if err != nil {
-		text := "no state disk, so no last good plan and no reboot policy: " + err.Error()
-		if asked || !errors.Is(err, errNoState) {
-			o.note(text)
-		}
-		return step.StateFiles{}
-	}
-	o.stateDir = o.state
-	return files
-}
-
-// errNoState: there is none, and nobody said that there is one.
-var errNoState = errors.New("no device has the label initd-state")
-
-// lookTime is for how long devices that do not answer hold up the search for a
-// state disk.
-const lookTime = 5 * time.Second
-
-func (o *orchestrator) findState(ctx context.Context, r plan.Resource, asked bool) (string, error) {
-	look, done := context.WithTimeout(ctx, lookTime)
-	defer done()
-	dev, err := o.blocks.FindNow(look, r)
-	if err == nil {
-		return dev, nil
-	}
-	if !asked {
-		return "", fmt.Errorf("%w (%s)", errNoState, strings.TrimPrefix(err.Error(), "label/initd-state: "))
-	}
-	// Somebody named it: it may come late.
-	wait, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("it did not come within 20 s"))
-	defer cancel()
-	interests := make(chan []plan.Resource, 1)
-	interests <- []plan.Resource{r}
-	found := ""
-	reason := err.Error()
-	werr := o.blocks.Watch(wait, interests, func(facts []plan.Fact) {
-		for _, f := range facts {
-			if f.Present {
-				found = f.Attrs["dev"]
-				cancel()
-			} else {
-				reason = f.Reason
-			}
-		}
-	})
-	if found != "" {
-		return found, nil
-	}
-	return "", errors.Join(errors.New(reason), werr)
-}
-
-// fdStore is init's descriptor store.
-type fdStore struct{ init *client.Client }
-
-const storeTime = 10 * time.Second
-
-func (s *fdStore) Save(name string, f *os.File) error {
-	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
-	defer cancel()
-	return s.init.Store(ctx, name, 0, f)
-}
-
-func (s *fdStore) Load(name string) (*os.File, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
-	defer cancel()
-	return s.init.Fetch(ctx, name)
-}
-
-func (s *fdStore) Drop(name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
-	defer cancel()
-	return s.init.Drop(ctx, name)
 }
 
 // serve answers commands.
