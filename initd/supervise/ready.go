@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"initd/hw/process"
+	"initd/initd/appear"
 	"initd/initd/pid1/client"
 	"initd/initd/pid1/wire"
 )
@@ -224,7 +225,7 @@ func (u *unit) awaitFile(ctx context.Context, p *proc, path string) {
 		var stirred <-chan struct{}
 		var stop func()
 		if inMemory(path) {
-			stirred, stop = watch(path)
+			stirred, stop = appear.Watch(path)
 		}
 		ok, err := u.m.opt.Exists(ctx, path)
 		if ok && err == nil {
@@ -259,50 +260,4 @@ func (u *unit) awaitFile(ctx context.Context, p *proc, path string) {
 func inMemory(path string) bool {
 	p := filepath.Clean(path)
 	return strings.HasPrefix(p, "/run/") || strings.HasPrefix(p, "/dev/")
-}
-
-// watch tells of changes in the nearest folder above path that exists. The
-// caller looks after it has begun to watch. nil: watching is not possible.
-func watch(path string) (stirred <-chan struct{}, stop func()) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return nil, nil
-	}
-	f := os.NewFile(uintptr(fd), "inotify")
-	const mask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ATTRIB
-	// A deeper folder may appear while a higher one is being watched. Only when
-	// a second look ends at the same folder is the next below known to be
-	// missing since its watch began.
-	for last := ""; ; {
-		dir := nearest(fd, filepath.Dir(path), mask)
-		if dir == "" {
-			f.Close()
-			return nil, nil
-		}
-		if dir == last || dir == filepath.Dir(path) {
-			break
-		}
-		last = dir
-	}
-	c := make(chan struct{})
-	go func() {
-		var b [4 << 10]byte
-		_, _ = f.Read(b[:])
-		close(c)
-	}()
-	return c, func() { f.Close() }
-}
-
-// nearest watches dir, or the first folder above it that exists, and returns
-// which; "": none can be watched.
-func nearest(fd int, dir string, mask uint32) string {
-	for {
-		if _, err := unix.InotifyAddWatch(fd, dir, mask); err == nil {
-			return dir
-		}
-		if dir == "/" {
-			return ""
-		}
-		dir = filepath.Dir(dir)
-	}
 }

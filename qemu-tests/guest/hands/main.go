@@ -25,6 +25,7 @@ import (
 
 	"initd/hw/dm"
 	"initd/hw/mount"
+	"initd/initd/appear"
 	"initd/qemu-tests/guest/event"
 )
 
@@ -119,17 +120,12 @@ func do(c command, w *writer) (map[string]any, error) {
 	case "load-stop":
 		return w.stop()
 	case "await":
-		for {
-			if _, err := os.Stat(c.From); err == nil {
-				return nil, nil
-			}
-			time.Sleep(20 * time.Millisecond) // the test's guard ends it
-		}
+		return nil, appear.Await(context.Background(), c.From) // the test's guard ends it
 	case "ended": // so many orchestrators from now on, as each of them comes
 		return endEach(unix.SIGKILL, c.From)
 	case "stopped":
 		return endEach(unix.SIGSTOP, c.From)
-	case "await-text": // until the file From begins with To
+	case "await-text": // until the kernel's file From begins with To, of which there is no event
 		for {
 			b, err := os.ReadFile(c.From)
 			if err != nil || strings.HasPrefix(string(b), c.To) {
@@ -241,11 +237,11 @@ func stubborn(path string) {
 		fmt.Fprintln(os.Stderr, "hands:", err)
 		os.Exit(1)
 	}
+	if _, err := f.WriteString("still here\n"); err != nil {
+		fmt.Fprintln(os.Stderr, "hands:", err)
+	}
 	for {
-		if _, err := f.WriteString("still here\n"); err != nil {
-			fmt.Fprintln(os.Stderr, "hands:", err)
-		}
-		time.Sleep(time.Hour) // until a signal ends it
+		_ = unix.Pause() // until a signal ends it
 	}
 }
 

@@ -6,9 +6,11 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -135,21 +137,41 @@ func (s side) round(port *event.Port, machine *lio.Machine) error {
 		return err
 	}
 	if s.keeper != nil {
-		keeper := exec.Command(s.keeper[0], s.keeper[1:]...)
-		if err := keeper.Start(); err != nil {
+		end, err := s.keep()
+		if err != nil {
 			return err
 		}
-		defer func() {
-			_ = keeper.Process.Kill()
-			_ = keeper.Wait()
-		}()
-		time.Sleep(2 * time.Second) // until it listens; it is not what is measured
+		defer end()
 	}
 	took, err := recovery(machine)
 	if err != nil {
 		return err
 	}
 	return errors.Join(tell("recovery", took), run(s.logout), gone())
+}
+
+// keep starts what makes lost connections anew; it listens when it has said its first line.
+func (s side) keep() (end func(), err error) {
+	keeper := exec.Command(s.keeper[0], s.keeper[1:]...)
+	keeper.Stderr = os.Stderr
+	out, err := keeper.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := keeper.Start(); err != nil {
+		return nil, err
+	}
+	end = func() {
+		_ = keeper.Process.Kill()
+		_ = keeper.Wait()
+	}
+	line := bufio.NewReader(out)
+	if _, err := line.ReadString('\n'); err != nil {
+		end()
+		return nil, fmt.Errorf("%q: %w", s.keeper, err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, line) }() // nobody reads what it tells of sessions
+	return end, nil
 }
 
 // login says how long it took until so many sessions were logged in, and until their disks were there.
