@@ -85,10 +85,18 @@ func ParseResource(s string) (Resource, error) {
 // MountResource is the resource of the file system mounted at an absolute path.
 func MountResource(where string) Resource { return Resource(ClassMount + where) }
 
-// EndpointOver is the resource of a way to a HOST:PORT over one link: of the
-// plan, or else the interface that the kernel calls so.
-func EndpointOver(link, hostPort string) Resource {
-	return Resource(ClassEndpoint + "/" + link + "/" + hostPort)
+// EndpointOver is the resource of a way to a HOST:PORT over one link, of the
+// plan, or else the interface that the kernel calls so; and from one address of
+// this machine. Either may be empty: endpoint/eth1/…, endpoint/@192.0.2.17/….
+func EndpointOver(link, from, hostPort string) Resource {
+	over := link
+	if from != "" {
+		over += "@" + from
+	}
+	if over == "" {
+		return EndpointResource(hostPort)
+	}
+	return Resource(ClassEndpoint + "/" + over + "/" + hostPort)
 }
 
 // EndpointResource is the resource of a way to a HOST:PORT.

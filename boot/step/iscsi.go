@@ -106,7 +106,7 @@ func expandISCSIPaths(x *plan.Expansion) {
 			u := plan.Unit{
 				ID:       id,
 				Stage:    plan.Fabrics,
-				Needs:    []plan.Need{{AnyOf: []plan.Resource{wayTo(where, p.HostInterface)}}},
+				Needs:    []plan.Need{{AnyOf: []plan.Resource{plan.EndpointOver(p.HostInterface, p.HostAddress, where)}}},
 				Provides: []plan.Resource{plan.Resource(id)},
 				Batch:    "iscsi",
 				Wants:    plan.Wants{Modules: iscsiModules()},

@@ -63,11 +63,11 @@ func expandNVMe(x *plan.Expansion) {
 		least := 1
 		var way []plan.Resource
 		for _, t := range s.Discovery {
-			way = append(way, wayTo(t.Addr.String(), t.HostIface))
+			way = append(way, wayOf(t))
 		}
 		for _, t := range s.Paths {
 			least = s.MinPaths
-			way = append(way, wayTo(t.Addr.String(), t.HostIface))
+			way = append(way, wayOf(t))
 		}
 		slices.Sort(way)
 		way = slices.Compact(way) // one portal by two interfaces
@@ -136,6 +136,15 @@ func nvmeTargets(nqn string, paths []appliance.NVMePath, port uint16) []nvmeof.T
 		list = append(list, t)
 	}
 	return list
+}
+
+// wayOf is the way to a portal, from where the file says.
+func wayOf(t nvmeof.Target) plan.Resource {
+	from := ""
+	if t.HostAddr.IsValid() {
+		from = t.HostAddr.String()
+	}
+	return plan.EndpointOver(t.HostIface, from, t.Addr.String())
 }
 
 // nvmeModules: a kernel's own crypto may be built in, or come by these names.

@@ -15,14 +15,6 @@ import (
 	"initd/hw/link"
 )
 
-// wayTo is the way to a portal, over one interface where the file names it.
-func wayTo(hostPort, over string) plan.Resource {
-	if over == "" {
-		return plan.EndpointResource(hostPort)
-	}
-	return plan.EndpointOver(over, hostPort)
-}
-
 // LinkWatcher watches interfaces, addresses and routes, and answers whether
 // there is a way to an endpoint: readiness for one consumer, not for 'the
 // network'.
@@ -169,15 +161,26 @@ func (w *LinkWatcher) fact(s *link.State, r plan.Resource) plan.Fact {
 	return f
 }
 
-// way answers for endpoint/HOST:PORT, and endpoint/LINK/HOST:PORT.
+// way answers for endpoint/HOST:PORT, and endpoint/LINK@ADDRESS/HOST:PORT, of
+// which either may be missing (plan.EndpointOver).
 func (w *LinkWatcher) way(s *link.State, r plan.Resource) (bool, string) {
 	name, over := r.Name(), ""
+	var from netip.Addr
 	if i := strings.LastIndex(name, "/"); i >= 0 {
-		kernel, err := w.over(s, name[:i])
-		if err != nil {
-			return false, fmt.Sprintf("link %s: %v", name[:i], err)
+		l, address, given := strings.Cut(name[:i], "@")
+		if given {
+			var err error
+			if from, err = netip.ParseAddr(address); err != nil {
+				return false, err.Error()
+			}
 		}
-		name, over = name[i+1:], kernel
+		name = name[i+1:]
+		if l != "" {
+			var err error
+			if over, err = w.over(s, l); err != nil {
+				return false, fmt.Sprintf("link %s: %v", l, err)
+			}
+		}
 	}
 	host, _, err := net.SplitHostPort(name)
 	if err != nil {
@@ -187,7 +190,7 @@ func (w *LinkWatcher) way(s *link.State, r plan.Resource) (bool, string) {
 		if over == "" {
 			over = a.Zone()
 		}
-		return s.WayOver(a, over)
+		return s.WayFrom(a, from, over)
 	}
 	return w.wayToName(s, host)
 }

@@ -64,40 +64,49 @@ func TestTheWayIsTheKernels(t *testing.T) {
 	mine(t, "addr", "add", "192.0.2.17/24", "dev", "near")
 	mine(t, "addr", "add", "2001:db8::17/64", "dev", "near", "nodad")
 	mine(t, "addr", "add", "198.51.100.17/24", "dev", "near2")
-	for _, c := range []struct{ name, do, dst, over string }{
-		{"no rule", "route add default via 192.0.2.1 table 100", "203.0.113.5", ""},
-		{"a rule for the destination", "route add default via 192.0.2.1 table 100; rule add pref 100 to 203.0.113.0/24 lookup 100", "203.0.113.5", ""},
-		{"a rule for another destination", "route add default via 192.0.2.1 table 100; rule add pref 100 to 203.0.113.0/24 lookup 100", "203.0.114.5", ""},
-		{"a rule for our address, and another route first", "route add default via 192.0.2.1; route add unreachable default table 100; rule add pref 100 from 192.0.2.17 lookup 100", "203.0.113.5", ""},
-		{"a rule for our address that has a way by another link", "route add default via 192.0.2.1; route add default via 198.51.100.1 table 100; rule add pref 100 from 192.0.2.17 lookup 100", "203.0.113.5", ""},
-		{"a rule for the other link's address", "route add default via 192.0.2.1; route add unreachable default table 100; rule add pref 100 from 198.51.100.17 lookup 100", "203.0.113.5", ""},
-		{"only a rule for our address", "route add default via 192.0.2.1 table 100; rule add pref 100 from 192.0.2.17 lookup 100", "203.0.113.5", ""},
-		{"a table that finds nothing is passed over", "route add default via 192.0.2.1; rule add pref 100 lookup 100", "203.0.113.5", ""},
-		{"a route that throws", "route add default via 192.0.2.1; route add throw 203.0.113.0/24 table 100; route add unreachable default table 100; rule add pref 100 lookup 100", "203.0.113.5", ""},
-		{"a blackhole", "route add default via 192.0.2.1; rule add pref 100 to 203.0.113.0/24 blackhole", "203.0.113.5", ""},
-		{"prohibited", "route add default via 192.0.2.1; rule add pref 100 to 203.0.113.0/24 prohibit", "203.0.113.5", ""},
-		{"not for a destination", "route add default via 192.0.2.1; rule add pref 100 not to 203.0.113.0/24 unreachable", "203.0.113.5", ""},
-		{"not for another destination", "route add default via 192.0.2.1; rule add pref 100 not to 203.0.113.0/24 unreachable", "203.0.114.5", ""},
-		{"marked packets", "route add default via 192.0.2.1; rule add pref 100 fwmark 1 unreachable", "203.0.113.5", ""},
-		{"unmarked packets", "route add default via 192.0.2.1; rule add pref 100 not fwmark 1 unreachable", "203.0.113.5", ""},
-		{"our own packets", "route add default via 192.0.2.1; rule add pref 100 iif lo unreachable", "203.0.113.5", ""},
-		{"packets from outside", "route add default via 192.0.2.1; rule add pref 100 iif near unreachable", "203.0.113.5", ""},
-		{"the main table's default does not count", "route add default via 192.0.2.1; rule add pref 100 lookup main suppress_prefixlength 0; rule add pref 101 unreachable", "203.0.113.5", ""},
-		{"what is longer than a default counts", "route add default via 192.0.2.1; rule add pref 100 lookup main suppress_prefixlength 0; rule add pref 101 unreachable", "192.0.2.22", ""},
-		{"a rule is jumped over", "route add default via 192.0.2.1; rule add pref 102 nop; rule add pref 101 unreachable; rule add pref 100 goto 102", "203.0.113.5", ""},
-		{"bound to a link that a rule is for", "route add default via 198.51.100.1 dev near2 table 100; rule add pref 100 oif near2 lookup 100", "203.0.113.5", "near2"},
-		{"IPv6, a rule for the destination", "-6 route add default via 2001:db8::1 table 100; -6 rule add pref 100 to 2001:db8:1::/48 lookup 100", "2001:db8:1::5", ""},
-		{"IPv6, refused", "-6 route add default via 2001:db8::1; -6 rule add pref 100 to 2001:db8:1::/48 unreachable", "2001:db8:1::5", ""},
-		{"IPv6, a rule for our address", "-6 route add default via 2001:db8::1; -6 route add unreachable default table 100; -6 rule add pref 100 from 2001:db8::17 lookup 100", "2001:db8:1::5", ""},
-		{"IPv6, only a rule for our address", "-6 route add default via 2001:db8::1 dev near table 100; -6 rule add pref 100 from 2001:db8::17 lookup 100", "2001:db8:1::5", ""},
+	for _, c := range []struct{ name, do, dst, over, from string }{
+		{"no rule", "route add default via 192.0.2.1 table 100", "203.0.113.5", "", ""},
+		{"a rule for the destination", "route add default via 192.0.2.1 table 100; rule add pref 100 to 203.0.113.0/24 lookup 100", "203.0.113.5", "", ""},
+		{"a rule for another destination", "route add default via 192.0.2.1 table 100; rule add pref 100 to 203.0.113.0/24 lookup 100", "203.0.114.5", "", ""},
+		{"a rule for our address, and another route first", "route add default via 192.0.2.1; route add unreachable default table 100; rule add pref 100 from 192.0.2.17 lookup 100", "203.0.113.5", "", ""},
+		{"a rule for our address that has a way by another link", "route add default via 192.0.2.1; route add default via 198.51.100.1 table 100; rule add pref 100 from 192.0.2.17 lookup 100", "203.0.113.5", "", ""},
+		{"a rule for the other link's address", "route add default via 192.0.2.1; route add unreachable default table 100; rule add pref 100 from 198.51.100.17 lookup 100", "203.0.113.5", "", ""},
+		{"only a rule for our address", "route add default via 192.0.2.1 table 100; rule add pref 100 from 192.0.2.17 lookup 100", "203.0.113.5", "", ""},
+		{"a table that finds nothing is passed over", "route add default via 192.0.2.1; rule add pref 100 lookup 100", "203.0.113.5", "", ""},
+		{"a route that throws", "route add default via 192.0.2.1; route add throw 203.0.113.0/24 table 100; route add unreachable default table 100; rule add pref 100 lookup 100", "203.0.113.5", "", ""},
+		{"a blackhole", "route add default via 192.0.2.1; rule add pref 100 to 203.0.113.0/24 blackhole", "203.0.113.5", "", ""},
+		{"prohibited", "route add default via 192.0.2.1; rule add pref 100 to 203.0.113.0/24 prohibit", "203.0.113.5", "", ""},
+		{"not for a destination", "route add default via 192.0.2.1; rule add pref 100 not to 203.0.113.0/24 unreachable", "203.0.113.5", "", ""},
+		{"not for another destination", "route add default via 192.0.2.1; rule add pref 100 not to 203.0.113.0/24 unreachable", "203.0.114.5", "", ""},
+		{"marked packets", "route add default via 192.0.2.1; rule add pref 100 fwmark 1 unreachable", "203.0.113.5", "", ""},
+		{"unmarked packets", "route add default via 192.0.2.1; rule add pref 100 not fwmark 1 unreachable", "203.0.113.5", "", ""},
+		{"our own packets", "route add default via 192.0.2.1; rule add pref 100 iif lo unreachable", "203.0.113.5", "", ""},
+		{"packets from outside", "route add default via 192.0.2.1; rule add pref 100 iif near unreachable", "203.0.113.5", "", ""},
+		{"the main table's default does not count", "route add default via 192.0.2.1; rule add pref 100 lookup main suppress_prefixlength 0; rule add pref 101 unreachable", "203.0.113.5", "", ""},
+		{"what is longer than a default counts", "route add default via 192.0.2.1; rule add pref 100 lookup main suppress_prefixlength 0; rule add pref 101 unreachable", "192.0.2.22", "", ""},
+		{"a rule is jumped over", "route add default via 192.0.2.1; rule add pref 102 nop; rule add pref 101 unreachable; rule add pref 100 goto 102", "203.0.113.5", "", ""},
+		{"bound to a link that a rule is for", "route add default via 198.51.100.1 dev near2 table 100; rule add pref 100 oif near2 lookup 100", "203.0.113.5", "near2", ""},
+		{"IPv6, a rule for the destination", "-6 route add default via 2001:db8::1 table 100; -6 rule add pref 100 to 2001:db8:1::/48 lookup 100", "2001:db8:1::5", "", ""},
+		{"IPv6, refused", "-6 route add default via 2001:db8::1; -6 rule add pref 100 to 2001:db8:1::/48 unreachable", "2001:db8:1::5", "", ""},
+		{"IPv6, a rule for our address", "-6 route add default via 2001:db8::1; -6 route add unreachable default table 100; -6 rule add pref 100 from 2001:db8::17 lookup 100", "2001:db8:1::5", "", ""},
+		{"IPv6, only a rule for our address", "-6 route add default via 2001:db8::1 dev near table 100; -6 rule add pref 100 from 2001:db8::17 lookup 100", "2001:db8:1::5", "", ""},
+		{"from an address with a table of its own", "route add default via 192.0.2.1 table 100; rule add pref 100 from 192.0.2.17 lookup 100", "203.0.113.5", "", "192.0.2.17"},
+		{"from the address that has no table", "route add default via 192.0.2.1 table 100; rule add pref 100 from 192.0.2.17 lookup 100", "203.0.113.5", "", "198.51.100.17"},
+		{"from an address that a rule refuses", "route add default via 192.0.2.1; rule add pref 100 from 198.51.100.17 prohibit", "203.0.113.5", "", "198.51.100.17"},
+		{"from an address that is not ours", "route add default via 192.0.2.1", "203.0.113.5", "", "192.0.2.18"},
+		{"IPv6, from an address with a table of its own", "-6 route add default via 2001:db8::1 dev near table 100; -6 rule add pref 100 from 2001:db8::17 lookup 100", "2001:db8:1::5", "", "2001:db8::17"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for command := range strings.SplitSeq(c.do, "; ") {
 				mine(t, strings.Fields(command)...)
 			}
 			dst := netip.MustParseAddr(c.dst)
-			want := begins(t, dst, c.over)
-			if ok, why := read(t).WayOver(dst, c.over); ok != (want == nil) {
+			var from netip.Addr
+			if c.from != "" {
+				from = netip.MustParseAddr(c.from)
+			}
+			want := begins(t, dst, from, c.over)
+			if ok, why := read(t).WayFrom(dst, from, c.over); ok != (want == nil) {
 				t.Errorf("the kernel says %v; we say %v, %q", want, ok, why)
 			}
 			for _, family := range []string{"-4", "-6"} {
@@ -112,13 +121,11 @@ func TestTheWayIsTheKernels(t *testing.T) {
 }
 
 // begins begins to connect, and says why that cannot be.
-func begins(t *testing.T, dst netip.Addr, over string) error {
+func begins(t *testing.T, dst, from netip.Addr, over string) error {
 	t.Helper()
-	family, to := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: 3260})
+	family := unix.AF_INET6
 	if dst.Is4() {
-		to.(*unix.SockaddrInet4).Addr = dst.As4()
-	} else {
-		family, to = unix.AF_INET6, &unix.SockaddrInet6{Port: 3260, Addr: dst.As16()}
+		family = unix.AF_INET
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -130,10 +137,22 @@ func begins(t *testing.T, dst netip.Addr, over string) error {
 			t.Fatal(err)
 		}
 	}
-	if err = unix.Connect(fd, to); errors.Is(err, unix.EINPROGRESS) {
+	if from.IsValid() {
+		if err := unix.Bind(fd, socketAddress(from, 0)); err != nil {
+			return err
+		}
+	}
+	if err = unix.Connect(fd, socketAddress(dst, 3260)); errors.Is(err, unix.EINPROGRESS) {
 		return nil
 	}
 	return err
+}
+
+func socketAddress(a netip.Addr, port int) unix.Sockaddr {
+	if a.Is4() {
+		return &unix.SockaddrInet4{Port: port, Addr: a.As4()}
+	}
+	return &unix.SockaddrInet6{Port: port, Addr: a.As16()}
 }
 
 // Rules come and go while somebody watches.

@@ -16,18 +16,30 @@ func (s *State) Way(dst netip.Addr) (ok bool, reason string) { return s.WayOver(
 
 // WayOver is Way over the interface of that kernel name only; any if it is empty.
 func (s *State) WayOver(dst netip.Addr, link string) (ok bool, reason string) {
-	dst = dst.Unmap().WithZone("")
+	return s.WayFrom(dst, netip.Addr{}, link)
+}
+
+// WayFrom is WayOver from one address of this machine; the kernel chooses one if it is invalid.
+func (s *State) WayFrom(dst, from netip.Addr, link string) (ok bool, reason string) {
+	dst, from = dst.Unmap().WithZone(""), from.Unmap().WithZone("")
+	if from.IsValid() {
+		if why := s.unusable(from); why != "" {
+			return false, why
+		}
+	}
 	if link == "" && s.local(dst) {
 		return true, ""
 	}
-	f := flow{to: dst, link: link}
+	f := flow{to: dst, from: from, link: link}
 	routes := s.lookup(f)
-	if own, ok := s.nearest(dst); dst.Is6() && len(routes) == 0 && ok {
+	if own, ok := s.nearest(dst); dst.Is6() && !from.IsValid() && len(routes) == 0 && ok {
 		// Only a rule for the address may lead on (ip6_dst_lookup_tail in net/ipv6/ip6_output.c).
 		f.from = own
 		routes = s.lookup(f)
+	}
+	if f.from.IsValid() {
 		for i := range routes {
-			routes[i].Source = own
+			routes[i].Source = f.from
 		}
 	}
 	if len(routes) == 0 {
@@ -38,14 +50,14 @@ func (s *State) WayOver(dst netip.Addr, link string) (ok bool, reason string) {
 	}
 	// Several next hops of one route: one that works will do.
 	for _, r := range routes {
-		from, why := s.over(r, dst)
-		if from.IsValid() && dst.Is4() {
+		own, why := s.over(r, dst)
+		if own.IsValid() && dst.Is4() && !from.IsValid() {
 			// Once its address is chosen the kernel looks again, for the rules that ask for it (ip_route_connect in
 			// include/net/route.h); for IPv6 it stays with what it has.
-			f.from = from
-			from, why = s.again(f, r, why)
+			f.from = own
+			own, why = s.again(f, r, why)
 		}
-		if from.IsValid() {
+		if own.IsValid() {
 			return true, why
 		}
 		if reason == "" {
@@ -53,6 +65,29 @@ func (s *State) WayOver(dst netip.Addr, link string) (ok bool, reason string) {
 		}
 	}
 	return false, reason
+}
+
+// unusable says why nothing can come from an address.
+func (s *State) unusable(from netip.Addr) string {
+	for _, a := range s.Addresses {
+		if a.Prefix.Addr() != from {
+			continue
+		}
+		i, _ := s.byIndex(a.Index)
+		return a.doubt(i)
+	}
+	return fmt.Sprintf("this machine does not have the address %s%s", from, s.idle(from.Is4()))
+}
+
+// doubt says why an address cannot be used yet, or not at all.
+func (a Address) doubt(on Interface) string {
+	switch {
+	case a.Duplicate:
+		return fmt.Sprintf("%s on %s is somebody else's too", a.Prefix.Addr(), on.Name)
+	case a.Tentative:
+		return fmt.Sprintf("%s on %s is still checked for duplicates", a.Prefix.Addr(), on.Name)
+	}
+	return ""
 }
 
 // nearest is the address of ours that has most in common with dst (RFC 6724, 5, rule 8); false without any.
@@ -169,24 +204,21 @@ func (s *State) source(r Route, i Interface, dst netip.Addr) (netip.Addr, string
 		if a.Index != i.Index && own != r.Source && !on.Loop {
 			continue
 		}
+		if why := a.doubt(i); why != "" {
+			pending = why
+			continue
+		}
+		points := 1
 		switch {
-		case a.Duplicate:
-			pending = fmt.Sprintf("%s on %s is somebody else's too", own, i.Name)
-		case a.Tentative:
-			pending = fmt.Sprintf("%s on %s is still checked for duplicates", own, i.Name)
-		default:
-			points := 1
-			switch {
-			case own == r.Source:
-				points = 4
-			case a.Index == i.Index && a.Prefix.Contains(next):
-				points = 3
-			case a.Index == i.Index:
-				points = 2
-			}
-			if points > rank {
-				best, rank = own, points
-			}
+		case own == r.Source:
+			points = 4
+		case a.Index == i.Index && a.Prefix.Contains(next):
+			points = 3
+		case a.Index == i.Index:
+			points = 2
+		}
+		if points > rank {
+			best, rank = own, points
 		}
 	}
 	if best.IsValid() {
