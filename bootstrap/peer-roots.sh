@@ -13,30 +13,12 @@ declare -A packages=(
 )
 wanted=$(for name in dracut initramfs-tools; do echo "$suite $name ${packages[$name]}"; done)
 
-complete() {
-	[[ -s $dest/stamp && "$(cat "$dest/packages")" == "$wanted" ]] &&
-		(cd "$dest" && sha256sum --check --quiet --strict stamp) >/dev/null 2>&1
-}
-complete && exit 0
+. bootstrap/root.sh
 
-mkdir -p "$cache"
-exec 9>"$cache/.peer-roots.lock"
-flock 9
-complete && exit 0 # somebody else made them while we waited
-
-work=$(mktemp -d "$cache/peer-roots.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+begin
 for name in dracut initramfs-tools; do
 	echo "bootstrap: making a Debian root with $name (about 60 MB to fetch, once)"
-	mmdebstrap --variant=essential --include="${packages[$name]}" --format=tar \
-		--aptopt='APT::Install-Recommends "false"' \
-		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-		"$suite" "$work/$name.tar"
+	root "$name" "${packages[$name]}"
 done
-echo "$wanted" >"$work/packages"
-(cd "$work" && sha256sum ./*.tar packages >stamp)
-rm -rf "$dest"
-chmod 755 "$work"
-mv "$work" "$dest"
-trap - EXIT
+finish
 echo "bootstrap: the roots of initramfs-tools and dracut are ready ($(du -sh "$dest" | cut -f1))"

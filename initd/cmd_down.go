@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"time"
@@ -41,18 +42,24 @@ func shutdownCommand() *cobra.Command {
 				return cli.Usage(fmt.Errorf("usage: %s", c.UseLine()))
 			}
 			a, err := ask(c.Context(), run, api.Request{Op: api.OpShutdown, Name: kind})
-			switch {
-			case errors.Is(err, api.ErrNotRunning):
+			if errors.Is(err, api.ErrNotRunning) {
 				return fmt.Errorf("%w: on a machine with another init, use its own command", err)
-			case err != nil:
-				return err
-			case !a.OK:
-				return errors.New(a.Message)
 			}
-			fmt.Fprintln(c.OutOrStdout(), a.Message)
-			return nil
+			return tellAnswer(c.OutOrStdout(), a, err)
 		},
 	}
 	c.Flags().StringVar(&run, "run", run, "the orchestrator's folder")
 	return c
+}
+
+// tellAnswer prints what the orchestrator says, or gives why it does not do what it was asked for.
+func tellAnswer(out io.Writer, a api.Answer, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case !a.OK:
+		return errors.New(a.Message)
+	}
+	_, err = fmt.Fprintln(out, a.Message)
+	return err
 }

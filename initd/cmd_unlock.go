@@ -45,14 +45,7 @@ Exit status 0: the key was taken (initd status tells whether it fits); 1: it was
 			ctx, cancel := context.WithTimeout(c.Context(), askTime)
 			defer cancel()
 			a, err := api.Ask(ctx, filepath.Join(run, "api.sock"), api.Request{Op: api.OpFeedKey, Name: args[0]}, f)
-			switch {
-			case err != nil:
-				return err
-			case !a.OK:
-				return errors.New(a.Message)
-			}
-			fmt.Fprintln(c.OutOrStdout(), a.Message)
-			return nil
+			return tellAnswer(c.OutOrStdout(), a, err)
 		},
 	}
 	c.Flags().StringVar(&run, "run", run, "the orchestrator's folder")

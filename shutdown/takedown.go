@@ -169,23 +169,13 @@ func (r *run) outOfSight(n stack.Node, reason string) {
 }
 
 func job(n stack.Node) (Job, bool) {
-	switch n.Kind {
-	case stack.Mount:
-		return Job{Op: OpUnmount, Path: n.Path}, true
-	case stack.DM:
-		return Job{Op: OpDM, Path: n.Path}, true
-	case stack.Loop:
-		return Job{Op: OpLoop, Path: n.Path}, true
-	case stack.MD:
-		return Job{Op: OpMD, Path: n.Path}, true
-	case stack.Swap:
-		return Job{Op: OpSwap, Path: n.Path}, true
-	case stack.NVMe:
-		return Job{Op: OpNVMe, Path: n.Path}, true
-	case stack.ISCSI:
-		return Job{Op: OpISCSI, Path: n.Path}, true
+	op, ok := map[stack.Kind]string{
+		stack.Mount: OpUnmount, stack.DM: OpDM, stack.Loop: OpLoop, stack.MD: OpMD, stack.Swap: OpSwap, stack.NVMe: OpNVMe, stack.ISCSI: OpISCSI,
+	}[n.Kind]
+	if !ok {
+		return Job{}, false
 	}
-	return Job{}, false
+	return Job{Op: op, Path: n.Path}, true
 }
 
 // points are the paths by which processes use a node.

@@ -63,14 +63,12 @@ func mentions(text, dir string) bool {
 	}
 }
 
-// parseAdduser reads adduser(8). Without --group and --ingroup a system user's group is nogroup.
-func parseAdduser(program string, args []string) (Account, bool) {
-	a := Account{User: program == "adduser"}
-	ownGroup, system := false, false
-	var names []string
+// eachOption goes through the words of a command line. next gives an option's value: what stands behind its =, or the next word, which
+// is no option then.
+func eachOption(args []string, do func(word, option string, next func() string)) {
 	for i := 0; i < len(args); i++ {
 		option, value, given := strings.Cut(args[i], "=")
-		next := func() string {
+		do(args[i], option, func() string {
 			if given {
 				return value
 			}
@@ -78,7 +76,16 @@ func parseAdduser(program string, args []string) (Account, bool) {
 				return args[i]
 			}
 			return ""
-		}
+		})
+	}
+}
+
+// parseAdduser reads adduser(8). Without --group and --ingroup a system user's group is nogroup.
+func parseAdduser(program string, args []string) (Account, bool) {
+	a := Account{User: program == "adduser"}
+	ownGroup, system := false, false
+	var names []string
+	eachOption(args, func(word, option string, next func() string) {
 		switch option {
 		case "--home":
 			a.Home = next()
@@ -100,10 +107,10 @@ func parseAdduser(program string, args []string) (Account, bool) {
 			system = true
 		default:
 			if !strings.HasPrefix(option, "-") {
-				names = append(names, args[i])
+				names = append(names, word)
 			}
 		}
-	}
+	})
 	if len(names) == 0 || !isAccount(names[0]) {
 		return a, false
 	}
@@ -126,17 +133,7 @@ func parseAdduser(program string, args []string) (Account, bool) {
 // parseUseradd reads useradd(8) and groupadd(8).
 func parseUseradd(program string, args []string) (Account, bool) {
 	a := Account{User: program == "useradd"}
-	for i := 0; i < len(args); i++ {
-		option, value, given := strings.Cut(args[i], "=")
-		next := func() string {
-			if given {
-				return value
-			}
-			if i++; i < len(args) {
-				return args[i]
-			}
-			return ""
-		}
+	eachOption(args, func(word, option string, next func() string) {
 		switch option {
 		case "-d", "--home-dir", "--home":
 			a.Home = next()
@@ -158,10 +155,10 @@ func parseUseradd(program string, args []string) (Account, bool) {
 			next()
 		default:
 			if !strings.HasPrefix(option, "-") {
-				a.Name = args[i]
+				a.Name = word
 			}
 		}
-	}
+	})
 	if !a.User {
 		return Account{Name: a.Name, GID: a.GID}, isAccount(a.Name)
 	}

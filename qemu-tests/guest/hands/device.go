@@ -4,25 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/anatol/devmapper.go"
 	"golang.org/x/sys/unix"
 
 	"initd/hw/dm"
+	"initd/qemu-tests/guest/kernel"
 )
 
 // front puts two devices on top of another: NAME-below, suspended, and NAME
 // on that. Whoever reads NAME waits until NAME-below is resumed, however soon
 // after NAME came.
 func front(device, name string) error {
-	device, err := node(device)
-	if err != nil {
-		return err
-	}
-	size, err := sizeOf(device)
+	device, size, err := sized(device)
 	if err != nil {
 		return err
 	}
@@ -42,22 +39,12 @@ func node(serial string) (string, error) {
 	if strings.HasPrefix(serial, "/") {
 		return serial, nil
 	}
-	files, _ := filepath.Glob("/sys/block/vd*/serial")
-	for _, f := range files {
-		if b, err := os.ReadFile(f); err == nil && strings.TrimSpace(string(b)) == serial {
-			return "/dev/" + filepath.Base(filepath.Dir(f)), nil
-		}
-	}
-	return "", fmt.Errorf("no disk with the serial number %s", serial)
+	return kernel.Disk(serial)
 }
 
 // whole maps all of a device.
 func whole(device, name string) error {
-	device, err := node(device)
-	if err != nil {
-		return err
-	}
-	size, err := sizeOf(device)
+	device, size, err := sized(device)
 	if err != nil {
 		return err
 	}
@@ -75,14 +62,18 @@ func mapped(name, device string, size uint64) error {
 	return dm.Resume(context.Background(), name)
 }
 
-func sizeOf(device string) (uint64, error) {
+// sized finds a device, as node does, and its size in bytes.
+func sized(serial string) (device string, size uint64, err error) {
+	if device, err = node(serial); err != nil {
+		return "", 0, err
+	}
 	f, err := os.Open(device)
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	defer f.Close()
-	n, err := f.Seek(0, 2)
-	return uint64(n), err
+	n, err := f.Seek(0, io.SeekEnd)
+	return device, uint64(n), err
 }
 
 // suspend holds a device's I/O back, where it is: no file system is frozen.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -78,4 +79,15 @@ func PowerOff() error {
 		return fmt.Errorf("power off: %w", err)
 	}
 	return nil
+}
+
+// Disk is the node of the virtio disk with a serial number.
+func Disk(serial string) (string, error) {
+	files, _ := filepath.Glob("/sys/block/vd*/serial")
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil && strings.TrimSpace(string(b)) == serial {
+			return "/dev/" + filepath.Base(filepath.Dir(f)), nil
+		}
+	}
+	return "", fmt.Errorf("no disk has the serial number %s", serial)
 }

@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 
+	"initd/qemu-tests/guest/kernel"
 	"initd/qemu-tests/peer/configfs"
 )
 
@@ -141,13 +141,11 @@ func (t *Target) device(s Subsystem, n Namespace) (string, error) {
 		return n.Device, nil
 	}
 	serial, partition, _ := strings.Cut(serial, "/")
-	files, _ := filepath.Glob("/sys/block/vd*/serial")
-	for _, f := range files {
-		if b, err := os.ReadFile(f); err == nil && strings.TrimSpace(string(b)) == serial {
-			return "/dev/" + filepath.Base(filepath.Dir(f)) + partition, nil
-		}
+	disk, err := kernel.Disk(serial)
+	if err != nil {
+		return "", fmt.Errorf("namespace %d: %w", n.ID, err)
 	}
-	return "", fmt.Errorf("namespace %d: no disk has the serial number %s", n.ID, serial)
+	return disk + partition, nil
 }
 
 func (t *Target) port(p Port) error {
