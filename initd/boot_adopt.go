@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"initd/boot/engine"
@@ -21,6 +22,9 @@ import (
 // adopt runs beside the init of a root that the machine was handed over to.
 // There is no init of ours: a lock says who leads, keys do not outlive this
 // process, services and the way down are that init's.
+//
+// It may be started while the disk of that root does not answer, and has to
+// get it back: until it keeps what it opened it touches nothing of that root.
 func adopt(ctx context.Context, p places) error {
 	if err := handover.Lead(ctx, p.run); err != nil {
 		return err
@@ -39,6 +43,7 @@ func adopt(ctx context.Context, p places) error {
 		return errors.New("boot --adopt is for a root that initd handed the machine over to, and there is no trace of that")
 	}
 	o.root.inside = true
+	time.Local = time.UTC // else the first time that is printed is looked up in /etc/localtime
 	// What the orchestrator before this one left half done ends here, as init
 	// would see to it.
 	_ = os.WriteFile(filepath.Join(p.cgroup, "cgroup.kill"), []byte("1"), 0)
@@ -82,18 +87,26 @@ func (o *orchestrator) takeHanded() {
 // taken over.
 func (o *orchestrator) modules() step.Modules {
 	if o.root.inside {
-		return rootModules{o.loader}
+		return rootModules{sync.OnceValues(func() (*kmod.Loader, error) { return kmod.System("/") })}
 	}
 	return o.loader
 }
 
 // rootModules are those of somebody else's root, which need not have a tree
 // for this kernel: what was loaded before is there still, and what is built in
-// too. The kernel says what it lacks.
-type rootModules struct{ *kmod.Loader }
+// too. The kernel says what it lacks. The tree is opened when a unit asks for
+// a module, and not before: it lies on the root, whose disk may be what this
+// orchestrator has to get back first.
+type rootModules struct {
+	open func() (*kmod.Loader, error)
+}
 
 func (m rootModules) Load(ctx context.Context, names ...string) error {
-	err := m.Loader.Load(ctx, names...)
+	loader, err := m.open()
+	if err != nil {
+		return err
+	}
+	err = loader.Load(ctx, names...)
 	var unknown *kmod.UnknownError
 	if errors.As(err, &unknown) && unknown.NoTree {
 		return nil

@@ -207,8 +207,10 @@ func (o *orchestrator) prepare(reason string, open func(kernelArgs) *screen) err
 	for _, dir := range []string{o.run, o.children.State, filepath.Join(o.run, "services"), filepath.Join(o.run, "bin")} {
 		step.TidyTemporary(dir, nil)
 	}
-	if o.loader, err = kmod.System("/"); err != nil {
-		return err
+	if !o.root.inside {
+		if o.loader, err = kmod.System("/"); err != nil {
+			return err
+		}
 	}
 	sys, err := sysfs.Open("/")
 	if err != nil {
@@ -275,7 +277,7 @@ func (o *orchestrator) makeEngine(life context.Context) error {
 	if o.services != nil {
 		svc = o.services
 	}
-	o.blocks.Finders = step.Finders(o.chosen.plan, o.blocks.Sys)
+	o.blocks.Finders = step.Finders(o.chosen.plan, o.blocks.Sys, o.run)
 	deps := &step.Deps{
 		Children: o.children, Services: svc, Devices: o.blocks, Volumes: volumes{plan: o.chosen.plan, sys: o.blocks.Sys}, Keys: o.keys,
 		Modules: o.modules(), Desk: o.desk, Life: life, Note: o.note, Lose: o.lose, Lost: o.lost,

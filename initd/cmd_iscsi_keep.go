@@ -91,8 +91,10 @@ func iscsiReleaseCommand() *cobra.Command {
 		Use:   "release TARGET [PORTAL] | --all",
 		Short: "Give sessions away for good, to iscsid",
 		Long: `Forgets sessions that initd made, and leaves them running: nobody here recovers or ends them any more.
-Start iscsid then: it takes up what runs. It logs in again with the secrets of its own node records
-(iscsiadm -m node), so these have to be there before the first lost connection.
+Start iscsid then: it takes up what runs, whoever made it, so it is not to be started before. It logs in again with the
+secrets of its own node records (iscsiadm -m node), so these have to be there before the first lost connection. Units of
+the file go on counting on the disks. On a system that starts iscsid by itself, as Debian does where there is a session:
+iscsid.service.d/initd.conf with ExecStartPre=-/run/initd/bin/initd iscsi release --all.
 Exit status 0: they are given away; 1: one is not; 2: a wrong call.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			target, portal, err := sessionsMeant(c, args, all)
@@ -124,13 +126,27 @@ func iscsiRelease(ctx context.Context, stdout, stderr io.Writer, run, target, po
 	}
 	for _, s := range list {
 		isid, _ := s.ISID()
-		if err := h.kernel.Release(iscsi.Record{Session: s.ID, ISID: isid.String()}); err != nil {
-			return err
-		}
-		if err := h.records.Remove(isid.String()); err != nil {
+		if err := h.give(s, isid.String()); err != nil {
 			return err
 		}
 		fmt.Fprintf(stdout, "session %d: %s at %s: given away\n", s.ID, s.Target, s.Portal)
 	}
 	return nil
+}
+
+// give gives one session away. Where it is a unit's, the record stays, so that
+// the unit counts on it still; the mark in the kernel is what makes it ours.
+func (h *iscsiHost) give(s iscsi.Session, isid string) error {
+	rec, err := h.records.Read(isid)
+	if err != nil || rec.Unit == "" {
+		if err := h.kernel.Release(iscsi.Record{Session: s.ID, ISID: isid}); err != nil {
+			return err
+		}
+		return h.records.Remove(isid)
+	}
+	rec.Given, rec.Key, rec.File = true, "", ""
+	if err := h.records.Write(rec); err != nil {
+		return err
+	}
+	return h.kernel.Release(rec)
 }

@@ -52,6 +52,9 @@ func (a *iscsiPathAction) Check(ctx context.Context, u *plan.Unit) (engine.Check
 			continue
 		}
 		isid, ours := have.ISID()
+		if rec, given := a.keeper.records().GivenTo(have); given && rec.Unit == u.ID {
+			return engine.Checked{Answer: engine.Same, Reason: "it was given to iscsid for good", Object: object}, nil
+		}
 		if !ours {
 			return engine.Checked{Answer: engine.Foreign, Object: object,
 				Reason: fmt.Sprintf("session %d there is another program's (iscsid's, as a rule); end it, or take the target out of one of the two configurations", have.ID)}, nil
@@ -77,6 +80,10 @@ func (a *iscsiPathAction) Check(ctx context.Context, u *plan.Unit) (engine.Check
 			return engine.Checked{Answer: engine.Same, Reason: "its connection is lost, and is made anew", Object: object}, nil
 		}
 		return engine.Checked{Answer: engine.Same, Object: object}, nil
+	}
+	if rec, given := a.keeper.records().GivenBy(u.ID); given {
+		return engine.Checked{Answer: engine.Foreign, Object: object,
+			Reason: fmt.Sprintf("session %d was given to iscsid for good, and has ended since; log in with iscsiadm, or let initd have it again: rm %s", rec.Session, a.keeper.records().File(rec.ISID))}, nil
 	}
 	return engine.Checked{Answer: engine.Absent, Object: object}, nil
 }
@@ -355,6 +362,8 @@ type iscsiAction struct {
 	deps *Deps
 }
 
+func (a *iscsiAction) records() iscsi.Records { return iscsi.RecordsAt(a.deps.Paths.Run) }
+
 func newISCSIAction(d *Deps) engine.Action { return &iscsiAction{deps: d} }
 
 func iscsiChildren() map[string]ChildFunc {
@@ -374,7 +383,7 @@ func (a *iscsiAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, er
 	defer sys.Close()
 	var nodes []string
 	for _, l := range s.LUNs {
-		node, err := diskNode(sys, s.Target, l, s.Multipath)
+		node, err := diskNode(sys, a.records(), s.Target, l, s.Multipath)
 		if err != nil {
 			return engine.Checked{Answer: engine.Partial, Reason: err.Error(), Object: s.Target}, nil
 		}
@@ -398,7 +407,7 @@ func (a *iscsiAction) Apply(ctx context.Context, u *plan.Unit, progress func(eng
 		if err := a.deps.Modules.Load(ctx, "dm-mod", "dm-multipath", "dm-service-time"); err != nil {
 			return err
 		}
-		_, err = a.deps.Children.Run(ctx, Call{Func: "iscsi-map", Unit: u.ID, Params: mapParams{Name: s.Name, Target: s.Target, LUNs: s.LUNs},
+		_, err = a.deps.Children.Run(ctx, Call{Func: "iscsi-map", Unit: u.ID, Params: mapParams{Run: a.deps.Paths.Run, Name: s.Name, Target: s.Target, LUNs: s.LUNs},
 			Objects: []string{"iscsi-map/" + s.Name}})
 		return err
 	}
@@ -408,7 +417,7 @@ func (a *iscsiAction) Apply(ctx context.Context, u *plan.Unit, progress func(eng
 	}
 	defer sys.Close()
 	for _, l := range s.LUNs {
-		if _, err := diskNode(sys, s.Target, l, false); err != nil {
+		if _, err := diskNode(sys, a.records(), s.Target, l, false); err != nil {
 			return err
 		}
 	}

@@ -203,7 +203,7 @@ func (k *iscsiKeeper) join(ctx context.Context, s iscsiPathSpec) error {
 	defer sys.Close()
 	there := false
 	for _, l := range s.LUNs {
-		if _, err := diskNode(sys, s.Config.Target, l, true); err == nil {
+		if _, err := diskNode(sys, k.records(), s.Config.Target, l, true); err == nil {
 			there = true
 		}
 	}
@@ -212,7 +212,7 @@ func (k *iscsiKeeper) join(ctx context.Context, s iscsiPathSpec) error {
 	}
 	unit := plan.ClassISCSI + "/" + s.Name
 	_, err = k.deps.Children.Run(ctx, Call{Func: "iscsi-map", Unit: unit, Objects: []string{"iscsi-map/" + s.Name},
-		Params: mapParams{Name: s.Name, Target: s.Config.Target, LUNs: s.LUNs}})
+		Params: mapParams{Run: k.deps.Paths.Run, Name: s.Name, Target: s.Config.Target, LUNs: s.LUNs}})
 	return err
 }
 

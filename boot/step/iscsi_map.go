@@ -15,6 +15,7 @@ import (
 
 // mapParams is what the child iscsi-map is given.
 type mapParams struct {
+	Run    string    `json:"run"`
 	Name   string    `json:"name"`
 	Target string    `json:"target"`
 	LUNs   []lunSpec `json:"luns"`
@@ -36,7 +37,7 @@ func mapDisks(ctx context.Context, in *ChildInput) (any, error) {
 	}
 	defer sys.Close()
 	for _, l := range p.LUNs {
-		legs, err := legsOf(sys, p.Target, l)
+		legs, err := legsOf(sys, iscsi.RecordsAt(p.Run), p.Target, l)
 		if err != nil {
 			return nil, err
 		}
@@ -47,15 +48,19 @@ func mapDisks(ctx context.Context, in *ChildInput) (any, error) {
 	return nil, nil
 }
 
-// legsOf finds the disks of a LUN in all sessions of ours.
-func legsOf(sys *sysfs.FS, target string, l lunSpec) ([]multipath.Leg, error) {
+// legsOf finds the disks of a LUN in all sessions of ours, and in those that
+// were given to iscsid: what stands on them goes on.
+func legsOf(sys *sysfs.FS, records iscsi.Records, target string, l lunSpec) ([]multipath.Leg, error) {
 	list, err := iscsi.Sessions(sys)
 	if err != nil {
 		return nil, err
 	}
 	var legs []multipath.Leg
 	for _, s := range list {
-		if s.Target != target || !s.Ours() {
+		if s.Target != target {
+			continue
+		}
+		if _, given := records.GivenTo(s); !given && !s.Ours() {
 			continue
 		}
 		if d, ok := s.Disk(l.LUN); ok {
@@ -73,8 +78,8 @@ func legsOf(sys *sysfs.FS, target string, l lunSpec) ([]multipath.Leg, error) {
 }
 
 // diskNode is the device of a LUN: its map, or its only disk.
-func diskNode(sys *sysfs.FS, target string, l lunSpec, mapped bool) (string, error) {
-	legs, err := legsOf(sys, target, l)
+func diskNode(sys *sysfs.FS, records iscsi.Records, target string, l lunSpec, mapped bool) (string, error) {
+	legs, err := legsOf(sys, records, target, l)
 	if err != nil {
 		return "", err
 	}
@@ -89,7 +94,7 @@ func diskNode(sys *sysfs.FS, target string, l lunSpec, mapped bool) (string, err
 
 // iscsiFinder answers which node a disk of the plan (iscsi/TARGET/LUN) means
 // right now.
-func iscsiFinder(p *plan.Plan, sys *sysfs.FS) Finder {
+func iscsiFinder(p *plan.Plan, sys *sysfs.FS, run string) Finder {
 	return func(r plan.Resource) (string, error) {
 		for i := range p.Units {
 			u := &p.Units[i]
@@ -102,7 +107,7 @@ func iscsiFinder(p *plan.Plan, sys *sysfs.FS) Finder {
 			}
 			for _, l := range s.LUNs {
 				if iscsiDisk(s.Name, l.Name) == r {
-					return diskNode(sys, s.Target, l, s.Multipath)
+					return diskNode(sys, iscsi.RecordsAt(run), s.Target, l, s.Multipath)
 				}
 			}
 		}

@@ -59,9 +59,9 @@ func (w *BlockWatcher) Device(r plan.Resource) (string, error) {
 // Finder returns the node that a resource means right now.
 type Finder func(r plan.Resource) (string, error)
 
-// Finders are those of a plan's fabrics.
-func Finders(p *plan.Plan, sys *sysfs.FS) map[string]Finder {
-	return map[string]Finder{plan.ClassNVMe: nvmeFinder(p, sys), plan.ClassISCSI: iscsiFinder(p, sys)}
+// Finders are those of a plan's fabrics; run is /run/initd.
+func Finders(p *plan.Plan, sys *sysfs.FS, run string) map[string]Finder {
+	return map[string]Finder{plan.ClassNVMe: nvmeFinder(p, sys), plan.ClassISCSI: iscsiFinder(p, sys, run)}
 }
 
 // FindNow looks at the devices that are there this instant, reads what is on

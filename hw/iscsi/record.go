@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -25,6 +26,8 @@ type Record struct {
 	File string `json:"file,omitempty"`
 	// Unit is whom the session belongs to; empty: somebody's by hand.
 	Unit string `json:"unit,omitempty"`
+	// Given: the session is another program's by now (Kernel.Release), for good; its unit still counts on it.
+	Given bool `json:"given,omitempty"`
 }
 
 const recordVersion = 1
@@ -38,7 +41,8 @@ type Records struct{ dir string }
 // RecordsAt are the records below /run/initd, or another state directory.
 func RecordsAt(run string) Records { return Records{dir: filepath.Join(run, "iscsi")} }
 
-func (r Records) path(isid string) string { return filepath.Join(r.dir, isid+".json") }
+// File is where the record of a session lies.
+func (r Records) File(isid string) string { return filepath.Join(r.dir, isid+".json") }
 
 // Write keeps a record, at once and as a whole.
 func (r Records) Write(rec Record) error {
@@ -48,7 +52,7 @@ func (r Records) Write(rec Record) error {
 		err = os.MkdirAll(r.dir, 0o755)
 	}
 	if err == nil {
-		err = renameio.WriteFile(r.path(rec.ISID), b, 0o600)
+		err = renameio.WriteFile(r.File(rec.ISID), b, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("keep iSCSI session %d: %w", rec.Session, err)
@@ -58,7 +62,7 @@ func (r Records) Write(rec Record) error {
 
 // Remove forgets a session.
 func (r Records) Remove(isid string) error {
-	if err := os.Remove(r.path(isid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(r.File(isid)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget iSCSI session %s: %w", isid, err)
 	}
 	return nil
@@ -67,20 +71,45 @@ func (r Records) Remove(isid string) error {
 // Read reads the record of one session; fs.ErrNotExist without one.
 func (r Records) Read(isid string) (Record, error) {
 	var rec Record
-	b, err := os.ReadFile(r.path(isid))
+	b, err := os.ReadFile(r.File(isid))
 	if err != nil {
 		return rec, err
 	}
 	if len(b) > maxRecord {
-		return rec, fmt.Errorf("%s: it is no record of a session", r.path(isid))
+		return rec, fmt.Errorf("%s: it is no record of a session", r.File(isid))
 	}
 	if err := json.Unmarshal(b, &rec); err != nil {
-		return rec, fmt.Errorf("%s: %w", r.path(isid), err)
+		return rec, fmt.Errorf("%s: %w", r.File(isid), err)
 	}
 	if rec.Version != recordVersion || rec.ISID != isid {
-		return rec, fmt.Errorf("%s: a record of version %d for %q", r.path(isid), rec.Version, rec.ISID)
+		return rec, fmt.Errorf("%s: a record of version %d for %q", r.File(isid), rec.Version, rec.ISID)
 	}
 	return rec, nil
+}
+
+// GivenTo is the record of a session that was given away; false if it is another program's own.
+func (r Records) GivenTo(s Session) (Record, bool) {
+	if s.Ours() {
+		return Record{}, false
+	}
+	list, _ := r.List() // one that cannot be read speaks for no session
+	i := slices.IndexFunc(list, func(rec Record) bool {
+		return rec.Given && rec.Session == s.ID && rec.Config.Target == s.Target && rec.Config.Portal.Address() == s.Portal
+	})
+	if i < 0 {
+		return Record{}, false
+	}
+	return list[i], true
+}
+
+// GivenBy is the record of a unit's session that was given away.
+func (r Records) GivenBy(unit string) (Record, bool) {
+	list, _ := r.List()
+	i := slices.IndexFunc(list, func(rec Record) bool { return rec.Given && rec.Unit == unit })
+	if i < 0 {
+		return Record{}, false
+	}
+	return list[i], true
 }
 
 // List reads all records; those that cannot be read are errors, beside the others.

@@ -101,3 +101,37 @@ func TestRecordsOutliveTheProcess(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAGivenSessionIsStillItsUnits(t *testing.T) {
+	sessions, err := Sessions(machineWithSessions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := sessions[0], sessions[1]
+	at := Portal{Host: "2001:db8::50", Port: 3260, Tag: -1}
+	r := RecordsAt(t.TempDir())
+	write := func(isid string, session uint32, target string, given bool) {
+		t.Helper()
+		if err := r.Write(Record{ISID: isid, Session: session, Config: Config{Target: target, Portal: at}, Unit: "iscsi-path/" + isid, Given: given}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("80aabbccddee", ours.ID, ours.Target, true)                   // half given: the mark in the kernel says that it is ours
+	write("800000000001", theirs.ID, theirs.Target, false)              // a number that another session has by now
+	write("800000000002", theirs.ID, "iqn.2026-01.net.example:t", true) // the same, of one that was given
+	for _, s := range sessions {
+		if rec, ok := r.GivenTo(s); ok {
+			t.Errorf("session %d counts as given by %+v", s.ID, rec)
+		}
+	}
+	write("800000000003", theirs.ID, theirs.Target, true)
+	if rec, ok := r.GivenTo(theirs); !ok || rec.Unit != "iscsi-path/800000000003" {
+		t.Errorf("the one that was given: %+v, %v", rec, ok)
+	}
+	if rec, ok := r.GivenBy("iscsi-path/800000000003"); !ok || rec.Session != theirs.ID {
+		t.Errorf("by its unit: %+v, %v", rec, ok)
+	}
+	if _, ok := r.GivenBy("iscsi-path/800000000001"); ok {
+		t.Error("a unit whose session was not given")
+	}
+}

@@ -145,8 +145,8 @@ func Ensure(ctx context.Context, sys *sysfs.FS, name string, legs []Leg) error {
 	return dm.Resume(ctx, name)
 }
 
-// daemon tells whether multipathd listens (its socket, multipath-tools: libmpathcmd/mpath_cmd.h).
+// daemon tells whether multipathd listens (its sockets, multipath-tools: libmpathcmd/mpath_cmd.h; the second since 0.10).
 func daemon(sys *sysfs.FS) bool {
 	b, err := sys.Bytes("proc/net/unix", 8<<20)
-	return err == nil && strings.Contains(string(b), "@/org/kernel/linux/storage/multipathd")
+	return err == nil && (strings.Contains(string(b), "@/org/kernel/linux/storage/multipathd") || strings.Contains(string(b), "/multipathd.socket"))
 }
