@@ -49,6 +49,7 @@ var rules = []rule{
 	{"images/cpio", nil, "an archive writer knows no appliance"},
 	{"images/...", []string{"images/...", "initd/cli", "boot/appliance", "boot/plan", "boot/step", "hw/kmod", "hw/block/..."}, "an image is made of a file, anywhere"},
 	{"v2v/...", []string{"v2v/...", "hw/...", "initd/cli", "initd/manpage"}, "the converter is a program of its own"},
+	{"tests/...", nil, "helpers of tests: a leaf each, so that every test can use them"},
 	{"qemu-tests/...", []string{"..."}, "tests see everything, and nobody sees them"},
 }
 

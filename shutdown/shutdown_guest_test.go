@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +22,7 @@ import (
 
 	"initd/hw/dm"
 	"initd/hw/mount"
+	"initd/hw/sysfs/sysfstest"
 	"initd/shutdown/stack"
 )
 
@@ -92,21 +92,6 @@ func tool(t *testing.T, command ...string) string {
 		t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, out)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-func disk(t *testing.T, serial string) string {
-	t.Helper()
-	files, err := filepath.Glob("/sys/class/block/*/serial")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		if text, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(text)) == serial {
-			return "/dev/" + filepath.Base(filepath.Dir(file))
-		}
-	}
-	t.Fatalf("the machine has no disk with the serial number %s", serial)
-	return ""
 }
 
 const mib = 1 << 20
@@ -192,7 +177,7 @@ func position(events []Event, op, object string) int {
 // a loop device on a file with a file system of its own, a dm device that stands on another one; one process that goes when it is
 // asked to, one that does not. All of it goes, in order, and the stubborn process is named.
 func TestWhatSomebodySetUpByHandComesDownInOrder(t *testing.T) {
-	vol := linear(t, "vol", disk(t, "down-a"), 0, 64*mib)
+	vol := linear(t, "vol", sysfstest.Disk(t, "down-a"), 0, 64*mib)
 	ext4On(t, vol, "/srv/vol")
 	for _, dir := range []string{"/srv/vol/sub", "/srv/vol/tmp"} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -211,7 +196,7 @@ func TestWhatSomebodySetUpByHandComesDownInOrder(t *testing.T) {
 	}
 	tool(t, "mkswap", "-q", "/srv/vol/swap")
 	swapon(t, "/srv/vol/swap")
-	base := linear(t, "base", disk(t, "down-b"), 0, 32*mib)
+	base := linear(t, "base", sysfstest.Disk(t, "down-b"), 0, 32*mib)
 	linear(t, "extra", base, 0, 16*mib)
 
 	polite, stubborn := inTheWay(t, "polite", "/srv/vol/sub"), inTheWay(t, "stubborn", "/srv/inner")
@@ -264,9 +249,9 @@ func swapon(t *testing.T, path string) {
 // A volume whose device does not answer any more: its unmount sleeps in the kernel, and so does sync. The budget holds all the
 // same, what is independent of it goes, and the dead one is named.
 func TestADeadDeviceCostsItsBudgetAndNothingElse(t *testing.T) {
-	dead := linear(t, "dead", disk(t, "down-a"), 0, 64*mib)
+	dead := linear(t, "dead", sysfstest.Disk(t, "down-a"), 0, 64*mib)
 	ext4On(t, dead, "/srv/dead")
-	alive := linear(t, "alive", disk(t, "down-b"), 0, 64*mib)
+	alive := linear(t, "alive", sysfstest.Disk(t, "down-b"), 0, 64*mib)
 	ext4On(t, alive, "/srv/alive")
 	if err := os.WriteFile("/srv/dead/dirty", []byte("not yet on the medium"), 0o600); err != nil {
 		t.Fatal(err)

@@ -4,19 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
-	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"initd/boot/appliance"
 	"initd/boot/plan"
+	"initd/tests/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files")
 
 // parse loads the text as f.yaml.
 func parse(t *testing.T, text string) *appliance.Appliance {
@@ -171,23 +167,6 @@ func TestDrawings(t *testing.T) {
 		if err := draw(&b); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, "small."+ext, b.String())
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got, "\n")); diff != "" {
-		t.Errorf("%s (-want +got); -update rewrites it:\n%s", name, diff)
+		golden.Compare(t, filepath.Join("testdata", "small."+ext), b.String())
 	}
 }

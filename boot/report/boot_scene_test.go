@@ -16,17 +16,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"initd/boot/engine"
 	"initd/boot/plan"
 	"initd/boot/report"
 )
 
-var (
-	update = flag.Bool("update", false, "rewrite the golden files")
-	play   = flag.Bool("play", false, "let the engine play the scenes anew")
-)
+var play = flag.Bool("play", false, "let the engine play the scenes anew")
 
 // The scenes are event files that the real engine wrote in virtual time; they
 // are kept, so that a golden changes only when what it shows does.
@@ -76,23 +71,6 @@ func writeScene(t *testing.T, path string, events []report.Event) {
 	}
 	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got); -update rewrites it:\n%s", name, diff)
 	}
 }
 

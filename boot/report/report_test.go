@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"initd/boot/report"
+	"initd/tests/golden"
 )
 
 func text(t *testing.T, f func(io.Writer) error) string {
@@ -30,16 +31,16 @@ func TestGoldens(t *testing.T) {
 			events := load(t, s.name)
 			r := report.Fold(events)
 			st := report.Style{}
-			golden(t, s.name+".status.txt", text(t, func(w io.Writer) error { return r.Status(w, st) }))
-			golden(t, s.name+".blame.txt", text(t, func(w io.Writer) error { return r.Blame(w, st) }))
-			golden(t, s.name+".chain.txt", text(t, func(w io.Writer) error { return r.CriticalChain(w, st) }))
-			golden(t, s.name+".svg", text(t, func(w io.Writer) error { return r.Plot(w, 0) }))
+			golden.Compare(t, "testdata/"+s.name+".status.txt", text(t, func(w io.Writer) error { return r.Status(w, st) }))
+			golden.Compare(t, "testdata/"+s.name+".blame.txt", text(t, func(w io.Writer) error { return r.Blame(w, st) }))
+			golden.Compare(t, "testdata/"+s.name+".chain.txt", text(t, func(w io.Writer) error { return r.CriticalChain(w, st) }))
+			golden.Compare(t, "testdata/"+s.name+".svg", text(t, func(w io.Writer) error { return r.Plot(w, 0) }))
 			var lines []string
 			c := report.NewConsole()
 			for _, e := range events {
 				lines = append(lines, c.Add(e)...)
 			}
-			golden(t, s.name+".console.txt", strings.Join(lines, "\n")+"\n")
+			golden.Compare(t, "testdata/"+s.name+".console.txt", strings.Join(lines, "\n")+"\n")
 		})
 	}
 }
@@ -102,7 +103,7 @@ func TestWhy(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := cut(tt.at)
-			golden(t, "why-"+strings.ReplaceAll(tt.name, " ", "-")+".txt", text(t, func(w io.Writer) error { return r.Why(w, tt.unit, report.Style{}) }))
+			golden.Compare(t, "testdata/"+"why-"+strings.ReplaceAll(tt.name, " ", "-")+".txt", text(t, func(w io.Writer) error { return r.Why(w, tt.unit, report.Style{}) }))
 		})
 	}
 	err := cut(time.Hour).Why(io.Discard, "tank5", report.Style{})

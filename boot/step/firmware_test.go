@@ -13,6 +13,7 @@ import (
 	"initd/boot/appliance"
 	"initd/boot/plan"
 	"initd/hw/firmware"
+	"initd/tests/golden"
 )
 
 // tables are hw/firmware's captures.
@@ -100,22 +101,7 @@ fabrics:
 					b.WriteString(u.ID + " " + string(shown) + "\n")
 				}
 			}
-			golden := filepath.Join("testdata", "firmware", strings.NewReplacer(" ", "_", ",", "").Replace(c.name)+".txt")
-			if *update {
-				if err := os.MkdirAll(filepath.Dir(golden), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(b.String(), "\n")); diff != "" {
-				t.Errorf("plan (-want +got); -update rewrites it:\n%s", diff)
-			}
+			golden.Compare(t, filepath.Join("testdata", "firmware", strings.NewReplacer(" ", "_", ",", "").Replace(c.name)+".txt"), b.String())
 		})
 	}
 }

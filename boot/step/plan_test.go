@@ -2,19 +2,15 @@ package step
 
 import (
 	"bytes"
-	"flag"
-	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"initd/boot/appliance"
 	"initd/boot/plan"
+	"initd/tests/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files")
 
 func compile(t *testing.T, file string) *plan.Plan {
 	t.Helper()
@@ -35,20 +31,7 @@ func TestDocumentedFileBecomesThisPlan(t *testing.T) {
 	if err := p.Text(&b); err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", "appliance.txt")
-	if *update {
-		if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Origins name the file as it was given; the text has none.
-	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(b.String(), "\n")); diff != "" {
-		t.Errorf("plan (-want +got); -update rewrites it:\n%s", diff)
-	}
+	golden.Compare(t, filepath.Join("testdata", "appliance.txt"), b.String()) // origins name the file as it was given; the text has none
 }
 
 func TestEveryKindHasAnActionAndEveryUnitAKind(t *testing.T) {

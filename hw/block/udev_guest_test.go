@@ -18,6 +18,7 @@ import (
 
 	"initd/hw/block/media"
 	"initd/hw/sysfs"
+	"initd/hw/sysfs/sysfstest"
 	"initd/hw/uevent"
 )
 
@@ -172,11 +173,7 @@ func keep(t *testing.T, f *sysfs.FS) *World {
 }
 
 func TestUdevdGivesTheSameNames(t *testing.T) {
-	f, err := sysfs.Open("/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	f := sysfstest.Open(t)
 	startUdevd(t)
 	devices, err := Scan(f)
 	if err != nil {

@@ -11,16 +11,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"initd/hw/firmware"
-	"initd/hw/sysfs"
+	"initd/hw/sysfs/sysfstest"
 )
 
 // The machine has the captures ibft_two_nics and nbft_two_paths as its firmware's tables, and iscsi_ibft is loaded.
 func TestTheKernelShowsTheFirmwaresTables(t *testing.T) {
-	sys, err := sysfs.Open("/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sys.Close()
+	sys := sysfstest.Open(t)
 	if !sys.Exists("sys/firmware/ibft/initiator") {
 		t.Fatal("iscsi_ibft has not found the table")
 	}

@@ -3,7 +3,6 @@ package firmware_test
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,9 +13,8 @@ import (
 
 	"initd/hw/firmware"
 	"initd/hw/sysfs"
+	"initd/tests/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files")
 
 func capture(t testing.TB, name string) []byte {
 	t.Helper()
@@ -50,19 +48,7 @@ func TestTablesAreReadAsTheSpecificationsSay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden := filepath.Join("testdata", name+".json")
-			if *update {
-				if err := os.WriteFile(golden, append(got, '\n'), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(strings.TrimSpace(string(want)), string(got)); diff != "" {
-				t.Errorf("%s (-golden +got):\n%s", golden, diff)
-			}
+			golden.Compare(t, filepath.Join("testdata", name+".json"), string(got)+"\n")
 			for _, s := range []string{"0123456789abcdef", "fedcba9876543210"} {
 				if strings.Contains(string(got), s) {
 					t.Error("a secret is in what marshals")

@@ -12,23 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"initd/hw/iscsi/iscsitest"
-	"initd/hw/secret"
 )
 
 const testInitiator = "iqn.2026-01.net.example:host"
 
 // wanted is long enough for any answer on a busy machine.
 const wanted = 30 * time.Second
-
-func buffer(t testing.TB, s string) *secret.Buffer {
-	t.Helper()
-	b, err := secret.From([]byte(s))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Destroy)
-	return b
-}
 
 // discover asks a scripted server.
 func discover(t testing.TB, s iscsitest.Script, change func(*Discovery)) ([]Target, *iscsitest.Server, error) {

@@ -11,6 +11,7 @@ import (
 
 	"initd/hw/iscsi/iscsitest"
 	"initd/hw/secret"
+	"initd/hw/secret/secrettest"
 )
 
 func TestCHAP(t *testing.T) {
@@ -49,9 +50,9 @@ func TestCHAP(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, srv, err := discover(t, iscsitest.Script{CHAP: tc.server, Targets: twoTargets}, func(d *Discovery) {
-				d.CHAP = &CHAP{User: tc.us.user, Secret: buffer(t, tc.us.secret), MutualUser: tc.us.name}
+				d.CHAP = &CHAP{User: tc.us.user, Secret: secrettest.Buffer(t, tc.us.secret), MutualUser: tc.us.name}
 				if tc.us.mutual != "" {
-					d.CHAP.Mutual = buffer(t, tc.us.mutual)
+					d.CHAP.Mutual = secrettest.Buffer(t, tc.us.mutual)
 				}
 			})
 			got := ""
@@ -77,7 +78,7 @@ func TestEveryAlgorithmOfCHAPWorksBothWays(t *testing.T) {
 	for number, name := range map[string]string{"5": "md5", "6": "sha1", "7": "sha256", "8": "sha3-256"} {
 		server := &iscsitest.CHAP{User: "u", Secret: "s", MutualUser: "t", MutualSecret: "m"}
 		_, srv, err := discover(t, iscsitest.Script{CHAP: server}, func(d *Discovery) {
-			d.CHAP = &CHAP{User: "u", Secret: buffer(t, "s"), Mutual: buffer(t, "m"), Algorithms: []string{name}}
+			d.CHAP = &CHAP{User: "u", Secret: secrettest.Buffer(t, "s"), Mutual: secrettest.Buffer(t, "m"), Algorithms: []string{name}}
 		})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -96,7 +97,7 @@ func TestResponsesAreWhatOtherToolsCompute(t *testing.T) {
 		"sha256":   "0x1f3e2835938e3e99b74b4c3f035673a2ac9df67272952f3efc2833ddd460227f",
 		"sha3-256": "0x96b3949ed93a57bacb4351c4128b26056628a3760978115167f0d1d5097d25a1",
 	} {
-		x := newCHAPExchange(&CHAP{User: "u", Secret: buffer(t, "secret")})
+		x := newCHAPExchange(&CHAP{User: "u", Secret: secrettest.Buffer(t, "secret")})
 		x.algorithm = chapNumber(name)
 		if got := hexValue(x.respond(1, x.c.Secret, []byte{2})); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
@@ -105,7 +106,7 @@ func TestResponsesAreWhatOtherToolsCompute(t *testing.T) {
 }
 
 func TestOwnChallengeDiffersFromTheTargets(t *testing.T) {
-	x := newCHAPExchange(&CHAP{User: "u", Secret: buffer(t, "s"), Mutual: buffer(t, "m")})
+	x := newCHAPExchange(&CHAP{User: "u", Secret: secrettest.Buffer(t, "s"), Mutual: secrettest.Buffer(t, "m")})
 	theirs := bytes.Repeat([]byte{7}, 32)
 	calls := 0
 	x.random = func(b []byte) { // the first is what the target sent

@@ -1,20 +1,20 @@
 package iscsi
 
 import (
-	"io/fs"
 	"testing"
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
 	"initd/hw/sysfs"
+	"initd/tests/tree"
 )
 
 // machine is the part of a /sys with one session of ours and one of iscsid's, as Linux 6.12 shows them.
 func machineWithSessions() *sysfs.FS {
 	files := fstest.MapFS{}
-	add := func(name, text string) { files[name] = &fstest.MapFile{Data: []byte(text + "\n")} }
-	link := func(name, to string) { files[name] = &fstest.MapFile{Data: []byte(to), Mode: fs.ModeSymlink} }
+	add := func(name, text string) { files[name] = tree.File(text + "\n") }
+	link := func(name, to string) { files[name] = tree.Link(to) }
 	for id, iface := range map[string]string{"1": "initd-80aabbccddee", "2": "default"} {
 		host := map[string]string{"1": "host5", "2": "host6"}[id]
 		dev := "sys/devices/platform/" + host + "/session" + id

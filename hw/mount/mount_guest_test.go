@@ -13,26 +13,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"initd/hw/sysfs/sysfstest"
 )
 
 // The machine has a virtio disk 'mount-ext4' of 32 MiB and one 'mount-xfs' of 400 MiB, both blank, and the programs mke2fs, mkfs.xfs,
 // fsck.ext4, debugfs; modules virtio_blk, ext4, xfs.
-
-// disk finds a disk by its serial number.
-func disk(t *testing.T, serial string) string {
-	t.Helper()
-	files, err := filepath.Glob("/sys/class/block/*/serial")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		if text, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(text)) == serial {
-			return "/dev/" + filepath.Base(filepath.Dir(file))
-		}
-	}
-	t.Fatalf("the machine has no disk with the serial number %s", serial)
-	return ""
-}
 
 func tool(t *testing.T, command ...string) {
 	t.Helper()
@@ -80,7 +66,7 @@ func TestADiskIsMountedComparedAndUnmounted(t *testing.T) {
 		{"xfs", "mount-xfs", []string{"mkfs.xfs", "-q", "-f"}},
 	} {
 		t.Run(row.typ, func(t *testing.T) {
-			dev := disk(t, row.serial)
+			dev := sysfstest.Disk(t, row.serial)
 			tool(t, append(row.make, dev)...)
 			n := number(t, dev)
 			s := Spec{Device: dev, Where: "/srv/" + row.typ + "/deep", Type: row.typ, Options: []string{"noatime", "nosuid"}}
@@ -158,7 +144,7 @@ func TestTmpfsAndBindMounts(t *testing.T) {
 }
 
 func TestWhatTheKernelRefusesIsSaidInWords(t *testing.T) {
-	dev := disk(t, "mount-ext4")
+	dev := sysfstest.Disk(t, "mount-ext4")
 	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", dev)
 	for _, row := range []struct {
 		name string
@@ -180,7 +166,7 @@ func TestWhatTheKernelRefusesIsSaidInWords(t *testing.T) {
 }
 
 func TestADamagedFileSystemIsRepairedOrNeedsADecision(t *testing.T) {
-	dev := disk(t, "mount-ext4")
+	dev := sysfstest.Disk(t, "mount-ext4")
 	tool(t, "mke2fs", "-q", "-F", "-t", "ext4", "-O", "^metadata_csum", dev)
 	tool(t, "debugfs", "-w", "-R", "ssv free_blocks_count 7", dev)
 	tool(t, "debugfs", "-w", "-R", "ssv state 0", dev)

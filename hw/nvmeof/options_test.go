@@ -8,21 +8,12 @@ import (
 	"time"
 
 	"initd/hw/secret"
+	"initd/hw/secret/secrettest"
 )
 
 func host() Host { return HostOf("6d6b1c5e-7c0f-4c38-9d31-0f8ab6a6a3f5") }
 
 func target(nqn, addr string) Target { return Target{NQN: nqn, Addr: netip.MustParseAddrPort(addr)} }
-
-func buffer(t *testing.T, text string) *secret.Buffer {
-	t.Helper()
-	b, err := secret.From([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Destroy)
-	return b
-}
 
 // good is a secret as nvme gen-dhchap-key makes it: of 32 bytes 0, 1, 2 …, with their CRC-32.
 const good = "DHHC-1:00:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh+KfiaR:"
@@ -42,7 +33,7 @@ func TestWhatTheKernelIsTold(t *testing.T) {
 			Target: Target{NQN: "nqn.x:a", Addr: netip.MustParseAddrPort("192.0.2.40:4420"), HostAddr: netip.MustParseAddr("192.0.2.1"), HostIface: "eth1"},
 			Options: Options{Queues: 4, WriteQueues: 2, PollQueues: 1, QueueSize: 1024, KeepAlive: 7 * time.Second, ReconnectDelay: 3 * time.Second,
 				CtrlLoss: time.Minute, FastIOFail: 5 * time.Second, HeaderDigest: true, DataDigest: true, TOS: 184, TLS: true, Keyring: 77, TLSKey: 78},
-			Secret: buffer(t, good+"\n"), CtrlSecret: buffer(t, good)},
+			Secret: secrettest.Buffer(t, good+"\n"), CtrlSecret: secrettest.Buffer(t, good)},
 			"transport=tcp,nqn=nqn.x:a,traddr=192.0.2.40,trsvcid=4420" + who + ",host_traddr=192.0.2.1,host_iface=eth1" +
 				",nr_io_queues=4,nr_write_queues=2,nr_poll_queues=1,keep_alive_tmo=7,queue_size=1024,reconnect_delay=3,ctrl_loss_tmo=60,fast_io_fail_tmo=5" +
 				",hdr_digest,data_digest,tos=184,tls,keyring=77,tls_key=78,dhchap_secret=" + good + ",dhchap_ctrl_secret=" + good},
@@ -89,7 +80,7 @@ func TestWhatTheKernelIsNeverTold(t *testing.T) {
 		{"a queue that is too long", change(func(r *Request) { r.Options.QueueSize = 1025 }), "takes 16 to 1024"},
 		{"half a second", change(func(r *Request) { r.Options.ReconnectDelay = 500 * time.Millisecond }), "whole seconds"},
 		{"a key for TLS without TLS", change(func(r *Request) { r.Options.TLSKey = 5 }), "TLS is not asked for"},
-		{"a secret that is none", change(func(r *Request) { r.Secret = buffer(t, "hunter2") }), "does not begin with DHHC-1:"},
+		{"a secret that is none", change(func(r *Request) { r.Secret = secrettest.Buffer(t, "hunter2") }), "does not begin with DHHC-1:"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b, err := row.r.encode()
@@ -120,7 +111,7 @@ func TestSecrets(t *testing.T) {
 		{"far too long", "DHHC-1:00:" + strings.Repeat("A", 200) + ":", "more than any has"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			_, err := CheckSecret(buffer(t, row.text))
+			_, err := CheckSecret(secrettest.Buffer(t, row.text))
 			var s *SecretError
 			switch {
 			case row.want == "" && err != nil, row.want != "" && !errors.As(err, &s):

@@ -14,14 +14,15 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"initd/hw/sysfs"
+	"initd/tests/tree"
 )
 
 // oneSubsystem is what Linux 6.12 shows of a subsystem with a path by IPv4, one by IPv6 that reconnects, a disk with two legs, and
 // an NVMe disk of the machine's own.
 func oneSubsystem() fstest.MapFS {
 	m := fstest.MapFS{}
-	file := func(name, text string) { m[name] = &fstest.MapFile{Data: []byte(text + "\n"), Mode: 0o444} }
-	link := func(name, to string) { m[name] = &fstest.MapFile{Data: []byte(to), Mode: fs.ModeSymlink | 0o777} }
+	file := func(name, text string) { m[name] = tree.File(text + "\n") }
+	link := func(name, to string) { m[name] = tree.Link(to) }
 	controller := func(dir, name string, attrs map[string]string) {
 		file(dir+"/uevent", "NVME_TRTYPE=tcp")
 		for k, v := range attrs {

@@ -10,16 +10,15 @@ import (
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"initd/tests/tree"
 )
 
 const vda = "sys/devices/pci0000:00/0000:00:04.0/virtio1/block/vda"
 
 // virtioDisk is what a virtio disk with one partition looks like, cut down to what the tests read.
 func virtioDisk() fstest.MapFS {
-	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text), Mode: 0o444} }
-	link := func(target string) *fstest.MapFile {
-		return &fstest.MapFile{Data: []byte(target), Mode: fs.ModeSymlink | 0o777}
-	}
+	file, link := tree.File, tree.Link
 	return fstest.MapFS{
 		vda + "/uevent":      file("MAJOR=254\nMINOR=0\nDEVNAME=vda\nDEVTYPE=disk\nDISKSEQ=9\n"),
 		vda + "/size":        file("2097152\n"),
@@ -42,32 +41,12 @@ func virtioDisk() fstest.MapFS {
 	}
 }
 
-// onDisk writes the same tree to a directory, so that the readers are tried on os.Root too.
-func onDisk(t *testing.T, tree fstest.MapFS) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, file := range tree {
-		at := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		var err error
-		if file.Mode&fs.ModeSymlink != 0 {
-			err = os.Symlink(string(file.Data), at)
-		} else {
-			err = os.WriteFile(at, file.Data, 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
 func both(t *testing.T, test func(t *testing.T, f *FS)) {
 	t.Run("MapFS", func(t *testing.T) { test(t, New(virtioDisk())) })
 	t.Run("directory", func(t *testing.T) {
-		f, err := Open(onDisk(t, virtioDisk()))
+		dir := tree.New(t)
+		dir.Copy(t, virtioDisk())
+		f, err := Open(string(dir))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,20 +1,17 @@
 package uevent
 
 import (
-	"io/fs"
 	"testing"
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
 	"initd/hw/sysfs"
+	"initd/tests/tree"
 )
 
-func tree() *sysfs.FS {
-	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
-	link := func(target string) *fstest.MapFile {
-		return &fstest.MapFile{Data: []byte(target), Mode: fs.ModeSymlink}
-	}
+func virtioDisk() *sysfs.FS {
+	file, link := tree.File, tree.Link
 	const (
 		pci  = "sys/devices/pci0000:00/0000:00:04.0"
 		disk = pci + "/virtio1/block/vda"
@@ -39,7 +36,7 @@ func tree() *sysfs.FS {
 }
 
 func TestEnumerateFindsParentsFirstAndEachDeviceOnce(t *testing.T) {
-	events, err := Enumerate(tree())
+	events, err := Enumerate(virtioDisk())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,18 +53,18 @@ func TestEnumerateFindsParentsFirstAndEachDeviceOnce(t *testing.T) {
 		t.Error(diff)
 	}
 
-	events, err = Enumerate(tree(), "block", "nosuch")
+	events, err = Enumerate(virtioDisk(), "block", "nosuch")
 	if err != nil || len(events) != 2 {
 		t.Errorf("block only: %d events, %v", len(events), err)
 	}
 }
 
 func TestUdevsRecordSaysWhetherADeviceIsReady(t *testing.T) {
-	events, err := Enumerate(tree(), "block")
+	events, err := Enumerate(virtioDisk(), "block")
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, ready, err := Database(tree(), events[0])
+	record, ready, err := Database(virtioDisk(), events[0])
 	if err != nil || !ready {
 		t.Fatalf("vda: ready %v, %v", ready, err)
 	}
@@ -75,11 +72,11 @@ func TestUdevsRecordSaysWhetherADeviceIsReady(t *testing.T) {
 	if diff := cmp.Diff(want, record); diff != "" {
 		t.Error(diff)
 	}
-	if _, ready, err := Database(tree(), events[1]); ready || err != nil {
+	if _, ready, err := Database(virtioDisk(), events[1]); ready || err != nil {
 		t.Errorf("vda1, which udevd has not finished: ready %v, %v", ready, err)
 	}
 	none := Event{Subsystem: "net", Path: "/devices/x/net/eth0", Properties: map[string]string{"IFINDEX": "2"}}
-	if _, ready, err := Database(tree(), none); ready || err != nil {
+	if _, ready, err := Database(virtioDisk(), none); ready || err != nil {
 		t.Errorf("a device without a record: ready %v, %v", ready, err)
 	}
 }

@@ -1,25 +1,16 @@
 package stack
 
 import (
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
+
+	"initd/tests/tree"
 )
 
 // A mount on a map over the disks of two sessions, and a session of iscsid's beside them.
 func TestISCSISessionsGoAfterWhatIsOnTheirDisks(t *testing.T) {
-	root := t.TempDir()
-	put := func(name, text string) {
-		t.Helper()
-		at := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(at, []byte(text+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	root := tree.New(t)
+	put := func(name, text string) { root.Attr(t, name, text) }
 	put("proc/self/mountinfo", "20 1 0:2 / / rw - rootfs rootfs rw\n30 20 253:0 / /srv/a rw - ext4 /dev/mapper/a rw")
 	put("proc/swaps", "Filename Type Size Used Priority")
 	for id, disk := range map[string]string{"1": "sda", "2": "sdb", "3": "sdc"} {
@@ -30,19 +21,14 @@ func TestISCSISessionsGoAfterWhatIsOnTheirDisks(t *testing.T) {
 		put("sys/class/iscsi_connection/connection"+id+":0/persistent_address", "2001:db8::5"+id)
 		put("sys/class/iscsi_connection/connection"+id+":0/persistent_port", "3260")
 		put("sys/devices/platform/host"+id+"/session"+id+"/target0:0:0/0:0:0:0/block/"+disk+"/dev", "8:"+id)
-		if err := os.MkdirAll(filepath.Join(root, "sys/class/block"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink("../../devices/platform/host"+id+"/session"+id+"/target0:0:0/0:0:0:0/block/"+disk, filepath.Join(root, "sys/class/block", disk)); err != nil {
-			t.Fatal(err)
-		}
+		root.Link(t, "sys/class/block/"+disk, "../../devices/platform/host"+id+"/session"+id+"/target0:0:0/0:0:0:0/block/"+disk)
 	}
 	put("sys/class/block/dm-0/dev", "253:0")
 	put("sys/class/block/dm-0/dm/name", "a")
 	put("sys/class/block/dm-0/dm/uuid", "mpath-36001405")
 	put("sys/class/block/dm-0/slaves/sda/dev", "8:1")
 	put("sys/class/block/dm-0/slaves/sdb/dev", "8:2")
-	s, err := Read(root)
+	s, err := Read(string(root))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,36 +1,19 @@
 package stack
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"initd/tests/tree"
 )
 
 // A file system and a volume on a disk with two connections, a discovery controller that nothing stands on, the root on a third, and an
 // NVMe disk of the machine's own.
 func TestConnectionsGoAfterWhatStandsOnThem(t *testing.T) {
-	root := t.TempDir()
-	write := func(name, text string) {
-		t.Helper()
-		full := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(full, []byte(text+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	link := func(name, to string) {
-		t.Helper()
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(to, filepath.Join(root, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	root := tree.New(t)
+	write := func(name, text string) { root.Attr(t, name, text) }
+	link := func(name, to string) { root.Link(t, name, to) }
 	write("proc/self/mountinfo", `1 1 259:5 / / rw - ext4 /dev/nvme2n1 rw
 30 1 259:2 / /srv/a rw - ext4 /dev/nvme1n1p1 rw
 31 1 259:9 / /srv/own rw - ext4 /dev/nvme9n1 rw`)
@@ -63,7 +46,7 @@ func TestConnectionsGoAfterWhatStandsOnThem(t *testing.T) {
 	write("sys/class/block/dm-0/dm/name", "vol")
 	write("sys/class/block/dm-0/slaves/nvme1n1/x", "")
 
-	s, err := Read(root)
+	s, err := Read(string(root))
 	if err != nil {
 		t.Fatal(err)
 	}

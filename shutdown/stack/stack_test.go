@@ -11,23 +11,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"initd/tests/tree"
 )
 
 // tree is a machine with LUKS on a partition, a file system on it, a loop
 // device on a file there, a file system on that, a bind mount, a linear dm on
 // top of another volume, and the state disk.
-func tree(t *testing.T) string {
-	root := t.TempDir()
-	write := func(name, text string) {
-		t.Helper()
-		full := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(full, []byte(text+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+func machine(t *testing.T) tree.Dir {
+	root := tree.New(t)
+	write := func(name, text string) { root.Attr(t, name, text) }
 	write("proc/self/mountinfo", `1 1 0:2 / / rw - rootfs rootfs rw
 20 1 0:20 / /proc rw - proc proc rw
 21 1 0:21 / /run rw - tmpfs tmpfs rw
@@ -43,13 +36,7 @@ func tree(t *testing.T) string {
 			write(dir+"/partition", "1")
 		}
 		write(dir+"/dev", number)
-		link := filepath.Join(root, "sys/class/block", name)
-		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink("../../"+dir[len("sys/"):], link); err != nil {
-			t.Fatal(err)
-		}
+		root.Link(t, "sys/class/block/"+name, "../../"+dir[len("sys/"):])
 	}
 	write("sys/devices/block/loop0/loop/backing_file", "/srv/tank0/file")
 	write("sys/devices/block/dm-0/dm/name", "tank0")
@@ -62,7 +49,7 @@ func tree(t *testing.T) string {
 }
 
 func TestReadFindsWhatStandsOnWhat(t *testing.T) {
-	s, err := Read(tree(t))
+	s, err := Read(string(machine(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,17 +85,8 @@ func TestReadFindsWhatStandsOnWhat(t *testing.T) {
 
 // What a device number does not tell is read from elsewhere.
 func TestMountsStandOnWhatTheirNumberDoesNotTell(t *testing.T) {
-	root := tree(t)
-	write := func(name, text string) {
-		t.Helper()
-		full := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(full, []byte(text+"\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	root := machine(t)
+	write := func(name, text string) { root.Attr(t, name, text) }
 	write("proc/self/mountinfo", `1 1 0:2 / / rw - rootfs rootfs rw
 30 1 253:0 / /srv/x rw - xfs /dev/mapper/tank0 rw,logdev=/dev/mapper/tank1
 31 1 0:40 / /srv/b rw - btrfs /dev/mapper/top rw
@@ -122,7 +100,7 @@ func TestMountsStandOnWhatTheirNumberDoesNotTell(t *testing.T) {
 	write("sys/class/block/md0/slaves/vdb/x", "")
 	write("sys/class/block/md1/dev", "9:1")
 	write("sys/class/block/md1/md/array_state", "inactive")
-	s, err := Read(root)
+	s, err := Read(string(root))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,12 +126,9 @@ func TestMountsStandOnWhatTheirNumberDoesNotTell(t *testing.T) {
 }
 
 func TestWhatTheRootStandsOnIsKept(t *testing.T) {
-	root := tree(t)
-	info := filepath.Join(root, "proc/self/mountinfo")
-	if err := os.WriteFile(info, []byte("1 0 253:2 / / rw - ext4 /dev/mapper/top rw\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	s, err := Read(root)
+	root := machine(t)
+	root.Attr(t, "proc/self/mountinfo", "1 0 253:2 / / rw - ext4 /dev/mapper/top rw")
+	s, err := Read(string(root))
 	if err != nil {
 		t.Fatal(err)
 	}

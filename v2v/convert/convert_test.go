@@ -7,9 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
+	"initd/tests/tree"
 	"initd/v2v/file"
 	"initd/v2v/image"
 	"initd/v2v/image/imagetest"
@@ -57,23 +57,8 @@ func TestRoundTripsKeepEveryByte(t *testing.T) {
 			imagetest.Check(t, tc.format, there)
 			mustRun(t, Request{Source: there, SourceFormat: tc.format, Target: back, TargetFormat: "raw", Verify: true})
 			imagetest.Compare(t, "raw", first, "raw", back)
-			wantFiles(t, dir, "back", "there")
+			tree.Dir(dir).Has(t, "back", "there")
 		})
-	}
-}
-
-func wantFiles(t *testing.T, dir string, want ...string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, e := range entries {
-		got = append(got, e.Name())
-	}
-	if strings.Join(got, " ") != strings.Join(want, " ") {
-		t.Errorf("the directory has %q, want %q", got, want)
 	}
 }
 
@@ -88,7 +73,7 @@ func TestACancelledRunLeavesNothing(t *testing.T) {
 	if !errors.Is(err, stop) {
 		t.Errorf("got %v, want %v", err, stop)
 	}
-	wantFiles(t, dir)
+	tree.Dir(dir).Has(t)
 }
 
 func TestAnExistingTargetStaysWholeUntilTheEnd(t *testing.T) {
@@ -108,7 +93,7 @@ func TestAnExistingTargetStaysWholeUntilTheEnd(t *testing.T) {
 	if !seen {
 		t.Error("nothing was reported")
 	}
-	wantFiles(t, dir, "dst")
+	tree.Dir(dir).Has(t, "dst")
 }
 
 func TestTheSourceIsNoTarget(t *testing.T) {
@@ -126,7 +111,7 @@ func TestTheSourceIsNoTarget(t *testing.T) {
 			t.Errorf("to %s: got %v, want ErrSame", dst, err)
 		}
 	}
-	wantFiles(t, dir, "hard", "soft", "src")
+	tree.Dir(dir).Has(t, "hard", "soft", "src")
 }
 
 // failing is a reader whose disk fails at an offset.
@@ -156,7 +141,7 @@ func TestAReadErrorEndsTheRunAndLeavesNothing(t *testing.T) {
 	if !errors.Is(err, errMedium) {
 		t.Errorf("got %v, want %v", err, errMedium)
 	}
-	wantFiles(t, dir)
+	tree.Dir(dir).Has(t)
 }
 
 func TestPipes(t *testing.T) {

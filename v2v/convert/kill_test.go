@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"initd/tests/tree"
 	"initd/v2v/file"
 	"initd/v2v/image/imagetest"
 )
@@ -93,7 +94,7 @@ func killed(t *testing.T, kills int) {
 			}
 			imagetest.Compare(t, "raw", src, tc.format, dst)
 			imagetest.Check(t, tc.format, dst)
-			wantFiles(t, dir, "dst")
+			tree.Dir(dir).Has(t, "dst")
 		})
 	}
 }
@@ -151,7 +152,7 @@ func TestOtherInputBeginsAgain(t *testing.T) {
 				t.Errorf("noted %q, want %q", notes, tc.note)
 			}
 			imagetest.Compare(t, "raw", src, req.TargetFormat, dst)
-			wantFiles(t, dir, "dst")
+			tree.Dir(dir).Has(t, "dst")
 			if err := os.Remove(dst); err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"initd/tests/tree"
 	"initd/v2v/image"
 )
 
@@ -38,7 +39,7 @@ func TestNothingHasTheFinalNameBeforeCommit(t *testing.T) {
 	if err := dst.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	wantNames(t, dir, "disk-s001.vmdk", "disk.vmdk")
+	tree.Dir(dir).Has(t, "disk-s001.vmdk", "disk.vmdk")
 	if got := read(t, path); got != "the new one" {
 		t.Errorf("after Commit the name shows %q", got)
 	}
@@ -55,7 +56,7 @@ func TestAbortLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	dst.Abort()
-	wantNames(t, dir)
+	tree.Dir(dir).Has(t)
 }
 
 func TestALinkStaysAndItsFileIsReplaced(t *testing.T) {
@@ -100,9 +101,9 @@ func TestWhatAKilledRunLeftIsTakenAwayUnlessResumed(t *testing.T) {
 	if clean.Resumed() {
 		t.Error("resumed without being asked")
 	}
-	wantNames(t, dir, filepath.Base(PartPath(path)))
+	tree.Dir(dir).Has(t, filepath.Base(PartPath(path)))
 	clean.Abort()
-	wantNames(t, dir)
+	tree.Dir(dir).Has(t)
 }
 
 func TestTwoAtOnceAreRefused(t *testing.T) {
@@ -265,19 +266,4 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(b)
-}
-
-func wantNames(t *testing.T, dir string, want ...string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, e := range entries {
-		got = append(got, e.Name())
-	}
-	if strings.Join(got, " ") != strings.Join(want, " ") {
-		t.Errorf("the directory has %q, want %q", got, want)
-	}
 }

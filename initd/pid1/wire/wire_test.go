@@ -4,17 +4,15 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
-	"flag"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-var update = flag.Bool("update", false, "write the goldens; only for operations that are new")
+	"initd/tests/golden"
+)
 
 // samples has a record of every operation, each field set and different.
 func samples() []Record {
@@ -57,19 +55,9 @@ func opName(m Message) string {
 	return strings.ToLower(strings.TrimPrefix(reflect.TypeOf(m).String(), "*wire."))
 }
 
-func golden(t *testing.T, name string, got []byte) []byte {
+func keeps(t *testing.T, name string, got []byte) []byte {
 	t.Helper()
-	file := filepath.Join("testdata", name+".hex")
-	if *update {
-		if err := os.WriteFile(file, []byte(hex.Dump(got)), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), hex.Dump(got)); diff != "" {
+	if diff := golden.Diff(t, filepath.Join("testdata", name+".hex"), hex.Dump(got)); diff != "" { // -update is only for operations that are new
 		t.Errorf("%s: the bytes on the wire changed; an init that is in use does not understand them (-golden +now):\n%s", name, diff)
 	}
 	return got
@@ -83,7 +71,7 @@ func TestEveryRecordKeepsItsBytes(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", opName(want.Message), err)
 		}
-		golden(t, opName(want.Message), b[:])
+		keeps(t, opName(want.Message), b[:])
 		got, err := Decode(b[:])
 		if err != nil {
 			t.Fatalf("%s: %v", opName(want.Message), err)
@@ -110,7 +98,7 @@ func TestSpecKeepsItsBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := DecodeSpec(golden(t, "spec", b))
+	got, err := DecodeSpec(keeps(t, "spec", b))
 	if err != nil {
 		t.Fatal(err)
 	}

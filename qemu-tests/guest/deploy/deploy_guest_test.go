@@ -16,7 +16,7 @@ import (
 
 	"initd/hw/iscsi"
 	"initd/hw/link"
-	"initd/hw/sysfs"
+	"initd/hw/sysfs/sysfstest"
 	"initd/qemu-tests/peer/lio"
 )
 
@@ -295,26 +295,16 @@ func wantDisk(t *testing.T, want []byte) {
 
 func sessions(t *testing.T) []iscsi.Session {
 	t.Helper()
-	list, err := iscsi.Sessions(sys(t))
+	list, err := iscsi.Sessions(sysfstest.Open(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return list
 }
 
-func sys(t *testing.T) *sysfs.FS {
-	t.Helper()
-	f, err := sysfs.Open("/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
 func end(t *testing.T, s iscsi.Session) {
 	t.Helper()
-	k, err := iscsi.OpenKernel(sys(t))
+	k, err := iscsi.OpenKernel(sysfstest.Open(t))
 	if err == nil {
 		err = k.End(t.Context(), s)
 		k.Close()

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"initd/hw/sysfs/sysfstest"
 )
 
 // The passphrases of the volumes; the row in qemu-tests/scenario makes the disks with them.
@@ -19,26 +21,6 @@ const (
 	firstKey  = "first key of the test"
 	secondKey = "second key of the test"
 )
-
-// node finds a disk by its serial number.
-func node(t *testing.T, serial string) string {
-	t.Helper()
-	files, err := filepath.Glob("/sys/class/block/vd*/serial")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.TrimSpace(string(text)) == serial {
-			return "/dev/" + filepath.Base(filepath.Dir(file))
-		}
-	}
-	t.Fatalf("no disk has the serial number %s", serial)
-	return ""
-}
 
 func run(t *testing.T, stdin, name string, args ...string) string {
 	t.Helper()
@@ -73,10 +55,10 @@ func wantFile(t *testing.T, device string) {
 	}
 }
 
-func TestAnExt4ImageMounts(t *testing.T) { wantFile(t, node(t, "ext4")) }
+func TestAnExt4ImageMounts(t *testing.T) { wantFile(t, sysfstest.Disk(t, "ext4")) }
 
 func TestPartitionsHaveTheirNamesAndContents(t *testing.T) {
-	disk := node(t, "gpt")
+	disk := sysfstest.Disk(t, "gpt")
 	for number, want := range []string{"plain", "empty"} {
 		uevent, err := os.ReadFile("/sys/class/block/" + filepath.Base(disk) + string(rune('1'+number)) + "/uevent")
 		if err != nil {
@@ -101,9 +83,9 @@ func TestVolumesOpenWithEachOfTheirKeysAndHoldTheirContents(t *testing.T) {
 	} {
 		for _, key := range tc.keys {
 			t.Run(tc.name, func(t *testing.T) {
-				args := []string{"open", "--readonly", "--key-file", "-", node(t, tc.serial), tc.serial}
+				args := []string{"open", "--readonly", "--key-file", "-", sysfstest.Disk(t, tc.serial), tc.serial}
 				if tc.header != "" {
-					args = append(args, "--header", node(t, tc.header))
+					args = append(args, "--header", sysfstest.Disk(t, tc.header))
 				}
 				run(t, key, "cryptsetup", args...)
 				defer run(t, "", "cryptsetup", "close", tc.serial)

@@ -14,8 +14,8 @@ import (
 
 	"initd/hw/link"
 	"initd/hw/nvmeof"
-	"initd/hw/secret"
-	"initd/hw/sysfs"
+	"initd/hw/secret/secrettest"
+	"initd/hw/sysfs/sysfstest"
 	"initd/hw/uevent"
 	"initd/qemu-tests/peer/nvmet"
 )
@@ -70,26 +70,6 @@ func at(nqn, addr string) nvmeof.Target {
 	return nvmeof.Target{NQN: nqn, Addr: netip.MustParseAddrPort(addr)}
 }
 
-func sys(t *testing.T) *sysfs.FS {
-	t.Helper()
-	f, err := sysfs.Open("/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
-func text(t *testing.T, s string) *secret.Buffer {
-	t.Helper()
-	b, err := secret.From([]byte(s))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Destroy)
-	return b
-}
-
 // await waits for an event that matches, or until what it looks for is there.
 func await(t *testing.T, what string, there func() bool) {
 	t.Helper()
@@ -107,7 +87,7 @@ func await(t *testing.T, what string, there func() bool) {
 }
 
 func connections(t *testing.T, tgt *nvmet.Target) {
-	f := sys(t)
+	f := sysfstest.Open(t)
 	v4, v6 := at(open, "127.0.0.1:4420"), at(open, "[::1]:4420")
 	for _, to := range []nvmeof.Target{v4, v6} {
 		if err := nvmeof.Probe(t.Context(), to, nvmeof.Options{}); err != nil {
@@ -226,8 +206,8 @@ func refusals(t *testing.T, tgt *nvmet.Target) {
 		{"an unknown subsystem", nvmeof.Request{Target: at("nqn.2026-01.net.example:none", v4)}, nvmeof.NotFound},
 		{"a subsystem for others", nvmeof.Request{Target: at(closed, v4)}, nvmeof.HostRefused},
 		{"no secret", nvmeof.Request{Target: at(proved, v4)}, nvmeof.AuthRequired},
-		{"a wrong secret", nvmeof.Request{Target: at(proved, v4), Secret: text(t, other)}, nvmeof.AuthFailed},
-		{"the subsystem proves itself wrongly", nvmeof.Request{Target: at(mutual, v4), Secret: text(t, right), CtrlSecret: text(t, right)}, nvmeof.AuthFailed},
+		{"a wrong secret", nvmeof.Request{Target: at(proved, v4), Secret: secrettest.Buffer(t, other)}, nvmeof.AuthFailed},
+		{"the subsystem proves itself wrongly", nvmeof.Request{Target: at(mutual, v4), Secret: secrettest.Buffer(t, right), CtrlSecret: secrettest.Buffer(t, right)}, nvmeof.AuthFailed},
 		{"a host address that is not here", nvmeof.Request{Target: strange}, nvmeof.NoSource},
 		{"an interface that is not here", nvmeof.Request{Target: unplugged}, nvmeof.NoInterface},
 		{"TLS without a handshake daemon", nvmeof.Request{Target: at(open, v4), Options: nvmeof.Options{TLS: true}}, nvmeof.NoHandshake},
@@ -238,8 +218,8 @@ func refusals(t *testing.T, tgt *nvmet.Target) {
 		})
 	}
 	for _, r := range []nvmeof.Request{
-		{Target: at(proved, v4), Secret: text(t, right)},
-		{Target: at(mutual, v4), Secret: text(t, right), CtrlSecret: text(t, other)},
+		{Target: at(proved, v4), Secret: secrettest.Buffer(t, right)},
+		{Target: at(mutual, v4), Secret: secrettest.Buffer(t, right), CtrlSecret: secrettest.Buffer(t, other)},
 		{Target: at(open, v4), Options: nvmeof.Options{HeaderDigest: true, DataDigest: true}},
 	} {
 		r.Host = us
@@ -255,7 +235,7 @@ func refusals(t *testing.T, tgt *nvmet.Target) {
 }
 
 func discovery(t *testing.T, tgt *nvmet.Target) {
-	f := sys(t)
+	f := sysfstest.Open(t)
 	d := &nvmeof.Discoverer{Request: nvmeof.Request{Host: us}, Referrals: true}
 	asked := func() []string {
 		t.Helper()

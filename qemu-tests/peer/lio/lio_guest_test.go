@@ -17,7 +17,7 @@ import (
 
 	"initd/hw/iscsi"
 	"initd/hw/link"
-	"initd/hw/secret"
+	"initd/hw/secret/secrettest"
 	"initd/hw/sysfs"
 )
 
@@ -31,16 +31,6 @@ const (
 
 // guard is long enough for anything in an emulated machine.
 const guard = 60 * time.Second
-
-func buffer(t *testing.T, s string) *secret.Buffer {
-	t.Helper()
-	b, err := secret.From([]byte(s))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Destroy)
-	return b
-}
 
 // machine is a target and an initiator in one.
 type machine struct {
@@ -284,9 +274,9 @@ func (m *machine) chap(t *testing.T) {
 		for _, algorithm := range []string{"md5", "sha1", "sha256", "sha3-256"} {
 			var who *iscsi.CHAP
 			if tc.secret != "" {
-				who = &iscsi.CHAP{User: "host", Secret: buffer(t, tc.secret), MutualUser: "store", Algorithms: []string{algorithm}}
+				who = &iscsi.CHAP{User: "host", Secret: secrettest.Buffer(t, tc.secret), MutualUser: "store", Algorithms: []string{algorithm}}
 				if tc.mutual != "" {
-					who.Mutual = buffer(t, tc.mutual)
+					who.Mutual = secrettest.Buffer(t, tc.mutual)
 				}
 			}
 			rec, err := m.kernel.Login(m.within(), c, who, nil)
