@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"initd/hw/iscsi"
@@ -23,8 +24,12 @@ type session struct {
 	kernel *iscsi.Kernel
 	made   *iscsi.Record
 	dir    string // of the record, as long as there is one
+	free   func() // lets go of the lock there, by which others see that this process keeps the session
 	stop   func()
 }
+
+// sessionDir begins the names of the directories with the records of sessions, one each.
+const sessionDir = "/run/v2v-session-"
 
 // login makes a session unless there is one, whoever made it.
 func (s *session) login(ctx context.Context, d deploy.Disk) error {
@@ -44,7 +49,7 @@ func (s *session) login(ctx context.Context, d deploy.Disk) error {
 	}
 	for _, there := range list {
 		if there.Target == said.IQN && there.Portal == portal.Address() {
-			return nil // its LUN may still have to come: that is waited for
+			return s.adopt(ctx, there) // its LUN may still have to come: that is waited for
 		}
 	}
 	if s.made != nil {
@@ -64,10 +69,13 @@ func (s *session) login(ctx context.Context, d deploy.Disk) error {
 		return err
 	}
 	defer chap.Destroy()
-	if s.dir, err = os.MkdirTemp("/run", "v2v-session-"); err != nil {
+	if s.dir, err = os.MkdirTemp(filepath.Dir(sessionDir), filepath.Base(sessionDir)); err != nil {
 		return err
 	}
 	records := iscsi.RecordsAt(s.dir)
+	if s.free, err = records.Lock(false); err != nil {
+		return err
+	}
 	rec, err := s.kernel.Login(ctx, c, chap, func(r iscsi.Record) error {
 		s.made = &r
 		return records.Write(r)
@@ -81,6 +89,42 @@ func (s *session) login(ctx context.Context, d deploy.Disk) error {
 	}
 	s.supervise(records)
 	s.note(fmt.Sprintf("logged in to %s at %s", said.IQN, portal.Address()))
+	return nil
+}
+
+// adopt takes over a session of a deploy that was killed: nobody else would make its connection anew, or end it. One that is kept, or that
+// no deploy made, is used and left alone.
+func (s *session) adopt(ctx context.Context, there iscsi.Session) error {
+	isid, ours := there.ISID()
+	if !ours || s.made != nil {
+		return nil
+	}
+	dirs, err := filepath.Glob(sessionDir + "*")
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		records := iscsi.RecordsAt(dir)
+		rec, err := records.Read(isid.String())
+		if err != nil || rec.Session != there.ID {
+			continue
+		}
+		free, err := records.Lock(false)
+		if errors.Is(err, iscsi.ErrKept) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.open(ctx); err != nil {
+			free()
+			return err
+		}
+		s.dir, s.free, s.made = dir, free, &rec
+		s.supervise(records)
+		s.note(fmt.Sprintf("took over the session with %s from a deploy that was killed", there.Target))
+		return nil
+	}
 	return nil
 }
 
@@ -165,6 +209,10 @@ func (s *session) end() {
 	if s.dir != "" {
 		_ = os.RemoveAll(s.dir)
 		s.dir = ""
+	}
+	if s.free != nil {
+		s.free()
+		s.free = nil
 	}
 }
 
