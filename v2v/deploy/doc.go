@@ -80,6 +80,7 @@ const (
 	TooSmall  Kind = "too-small"
 	Content   Kind = "content" // something is on it, and nobody said to overwrite it
 	Lost      Kind = "lost"    // it went away while it was written
+	Failing   Kind = "failing" // it is there, and what is written to it or read back fails
 	Mismatch  Kind = "mismatch"
 )
 
@@ -158,7 +159,7 @@ func Run(ctx context.Context, req Request) (Outcome, error) {
 			at, losses = r.marked, 0
 		}
 		if losses++; losses > maxLosses {
-			return out, err
+			return out, r.failing(lost)
 		}
 		req.Fresh = false
 		req.Report(Event{Phase: "wait", Note: fmt.Sprintf("%v; waiting for it to come back", err)})

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"syscall"
@@ -214,7 +215,7 @@ func (r *run) write(ctx context.Context) error {
 	if r.rec.Mark != nil {
 		opt.From, opt.Sum = r.rec.Mark.Offset, r.rec.Mark.Sum
 	}
-	result, err := convert.Copy(ctx, r.reader, w, opt)
+	result, err := convert.Copy(ctx, images{r.reader}, w, opt)
 	if err != nil {
 		return err
 	}
@@ -305,22 +306,41 @@ func (r *run) judge(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	for _, e := range []error{unix.EIO, unix.ENODEV, unix.ENXIO, unix.EREMOTEIO, unix.ETIMEDOUT, unix.ENOLINK, unix.ESHUTDOWN} {
+	if _, ok := errors.AsType[*imageError](err); ok {
+		return err
+	}
+	for _, e := range []error{unix.EIO, unix.ENODEV, unix.ENXIO, unix.EREMOTEIO, unix.ETIMEDOUT, unix.ENOLINK, unix.ESHUTDOWN, unix.ENODATA, unix.EILSEQ} {
 		if errors.Is(err, e) {
-			if r.src != nil && !r.imageReads() {
-				return err
-			}
 			return &Error{Kind: Lost, Disk: r.Disk.String(), What: fmt.Sprintf("was lost: %v", err), Do: "the same command goes on where it was", Err: err}
 		}
 	}
 	return err
 }
 
-// imageReads says whether the image can still be read: an I/O error may be its own.
-func (r *run) imageReads() bool {
-	_, err := r.src.ReadAt(make([]byte, 1), 0)
-	return err == nil || r.src.Size() == 0
+// failing is what a loss turns out to be when the disk is there all the time: one that does not take what is written to it.
+func (r *run) failing(lost *Error) *Error {
+	if f, err := look(r.Sys, r.Disk); err != nil || r.found.Size == 0 || f.DiskSeq != r.found.DiskSeq {
+		return lost
+	}
+	return &Error{Kind: Failing, Disk: r.Disk.String(), What: fmt.Sprintf("is there, and fails again and again: %v", lost.Err),
+		Do: "the disk or the way to it is at fault: the kernel's log says more; do not use it", Err: lost.Err}
 }
+
+// images marks errors of the image, so that none of them is taken for the disk's.
+type images struct{ image.Reader }
+
+func (i images) ReadAt(p []byte, off int64) (int, error) {
+	n, err := i.Reader.ReadAt(p, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &imageError{err}
+	}
+	return n, err
+}
+
+// imageError is an error of the image, and says so by itself.
+type imageError struct{ error }
+
+func (e *imageError) Unwrap() error { return e.error }
 
 func inode(info fs.FileInfo) uint64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {

@@ -120,25 +120,31 @@ func (h *handle) writeZeros(off, length int64) error {
 
 func (h *handle) Sync() error {
 	if err := h.f.Sync(); err != nil {
-		return h.explain("make durable", 0, err)
+		// Where, the kernel does not tell: it wrote some of that behind our back.
+		return h.reason("make durable what was written to "+h.name, err)
 	}
 	return nil
 }
 
 func (h *handle) explain(op string, off int64, err error) error {
+	return h.reason(fmt.Sprintf("%s %s at %d", op, h.name, off), err)
+}
+
+// reason says what helps where that is known.
+func (h *handle) reason(what string, err error) error {
 	var pe *os.PathError
 	if errors.As(err, &pe) {
 		err = pe.Err
 	}
 	switch {
 	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("%s %s at %d: %w; free some room there, and run it again", op, h.name, off, err)
+		return fmt.Errorf("%s: %w; free some room there, and run it again", what, err)
 	case errors.Is(err, unix.EFBIG):
-		return fmt.Errorf("%s %s at %d: %w; that file system or a limit (ulimit -f) takes no larger file: choose a subformat of several files, or another place", op, h.name, off, err)
+		return fmt.Errorf("%s: %w; that file system or a limit (ulimit -f) takes no larger file: choose a subformat of several files, or another place", what, err)
 	case errors.Is(err, unix.EDQUOT):
-		return fmt.Errorf("%s %s at %d: %w; the quota there is used up", op, h.name, off, err)
+		return fmt.Errorf("%s: %w; the quota there is used up", what, err)
 	}
-	return fmt.Errorf("%s %s at %d: %w", op, h.name, off, err)
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // pipe takes bytes in order only.

@@ -92,6 +92,7 @@ func TestDeploy(t *testing.T) {
 		t.Errorf("after the kill: %+v, %v: %s", done, err, text)
 	}
 	wantDisk(t, image)
+	noSessions(t) // the killed one's was taken over
 
 	t.Log("as a job, whose worker is killed in the middle: another one goes on")
 	image = disk(4)
@@ -122,14 +123,12 @@ func TestDeploy(t *testing.T) {
 		t.Error("the second worker began anew: " + shown)
 	}
 	wantDisk(t, image)
+	noSessions(t)
 
 	t.Log("the target is lost in the middle, and comes back")
 	image = disk(3)
 	if err := os.WriteFile(second, image, 0o600); err != nil {
 		t.Fatal(err)
-	}
-	for _, s := range sessions(t) { // what the killed one left has nobody to recover it
-		end(t, s)
 	}
 	lost := start(t, append([]string{"deploy", "--rate", "4M"}, args[1:]...)...)
 	lost.until(t, 3*mib)
@@ -300,18 +299,6 @@ func sessions(t *testing.T) []iscsi.Session {
 		t.Fatal(err)
 	}
 	return list
-}
-
-func end(t *testing.T, s iscsi.Session) {
-	t.Helper()
-	k, err := iscsi.OpenKernel(sysfstest.Open(t))
-	if err == nil {
-		err = k.End(t.Context(), s)
-		k.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func noSessions(t *testing.T) {
