@@ -137,6 +137,7 @@ func boot(ctx context.Context, p places) error {
 		_ = o.loader.Load(life, "iscsi_ibft") // without it, or without its table, there is nothing to say
 		o.chosen = choosePlan(p.file, state, hostFacts())
 		o.clock(state)
+		o.nameHost()
 	}
 	if o.services, err = newServices(life, o.init, o.run, o.children, o.lose); err != nil {
 		return err
