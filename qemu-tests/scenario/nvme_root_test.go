@@ -30,7 +30,7 @@ func TestRootOnNVMeFromTheFirmware(t *testing.T) {
 		},
 	}
 	image := vm.NewImage(t).GoProgram("/init", "./qemu-tests/peer").Modules("virtio_net", "virtio_blk", "nvmet-tcp").JSON(config.Path, peer).Write("peer")
-	target := vm.New(t, vm.Name("peer"), vm.Memory(256), vm.CPUs(1)).Initramfs(image).Disk(markerRoot(t)).Wire(first, room.PeerMAC).Start()
+	target := vm.New(t, vm.Name("peer"), vm.Memory(256), vm.CPUs(1)).Initramfs(image).Disk(vm.NewDisk(t, "root", 64*vm.MiB, vm.Ext4{Label: "nbft-root", Dir: markerRoot(t)})).Wire(first, room.PeerMAC).Start()
 	target.WaitEvent("the target is there", vm.Is("ready"), vm.Guard)
 
 	s := room.New(t, room.KMSAV4, room.KMSBV4)
@@ -52,8 +52,8 @@ func TestRootOnNVMeFromTheFirmware(t *testing.T) {
 	}
 }
 
-// markerRoot is a disk with a root whose init says that it runs, and turns the machine off.
-func markerRoot(t *testing.T) *vm.Disk {
+// markerRoot is the folder of a root whose init says that it runs, and turns the machine off.
+func markerRoot(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, d := range []string{"dev", "proc", "sys", "run", "sbin", "tmp", "etc", "srv"} {
@@ -68,5 +68,5 @@ func markerRoot(t *testing.T) *vm.Disk {
 	if err := os.WriteFile(filepath.Join(dir, "sbin", "init"), program, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return vm.NewDisk(t, "root", 64*vm.MiB, vm.Ext4{Label: "nbft-root", Dir: dir})
+	return dir
 }

@@ -25,6 +25,7 @@ type spec struct {
 	clock       time.Time
 	expectPanic bool
 	reboots     bool
+	firmware    bool
 	extra       []string
 	from        string // a saved machine to go on with
 }
@@ -67,6 +68,10 @@ func Reboots() Option { return func(s *spec) { s.reboots = true } }
 // Keeps lets QEMU stop, and not end, when the guest switches itself off; see PoweredOff.
 func Keeps() Option { return func(s *spec) { s.extra = append(s.extra, "-action", "shutdown=pause") } }
 
+// Firmware lets the machine boot by its BIOS, which asks its network cards' own programs (iPXE: DHCP, and the disk that the answer names), and
+// not QEMU's loader: no kernel, arguments and initramfs of the test's. The BIOS and what follows speak on the console.
+func Firmware() Option { return func(s *spec) { s.firmware = true } }
+
 // QEMU adds arguments as they are, such as -acpitable.
 func QEMU(args ...string) Option { return func(s *spec) { s.extra = append(s.extra, args...) } }
 
@@ -96,16 +101,30 @@ func (s spec) commandLine() string {
 	return strings.Join(append([]string{"console=ttyS0", "panic=-1", "oops=panic"}, s.append...), " ")
 }
 
+// machine is QEMU's type; without graphics SeaBIOS speaks on the serial line.
+func (s spec) machine() string {
+	if s.firmware {
+		return "pc,graphics=off"
+	}
+	return "pc"
+}
+
 // args gives QEMU's command line. The machine is 'pc': it has two serial ports and an i8042 (ctrl-alt-del), and its
 // ACPI takes and gives PCI devices without ports being planned for them.
 func (s spec) args(accel Accelerator, initrd string, sock sockets) []string {
 	args := []string{
 		"-name", s.name,
 		"-nodefaults", "-no-user-config", "-display", "none",
-		"-machine", "pc", "-m", fmt.Sprint(s.memory), "-smp", fmt.Sprint(s.cpus),
+		"-machine", s.machine(), "-m", fmt.Sprint(s.memory), "-smp", fmt.Sprint(s.cpus),
 	}
 	args = append(args, accel.args()...)
-	args = append(args, "-kernel", s.kernel, "-append", s.commandLine())
+	rom := ",romfile="
+	if s.firmware {
+		rom = ""
+		args = append(args, "-boot", "order=n")
+	} else {
+		args = append(args, "-kernel", s.kernel, "-append", s.commandLine())
+	}
 	if initrd != "" {
 		args = append(args, "-initrd", initrd)
 	}
@@ -125,7 +144,7 @@ func (s spec) args(accel Accelerator, initrd string, sock sockets) []string {
 	for i, n := range s.nics {
 		args = append(args,
 			"-netdev", fmt.Sprintf("stream,id=net%d,server=off,addr.type=unix,addr.path=%s", i, sock.nics[i]),
-			"-device", fmt.Sprintf("virtio-net-pci,id=nic%d,netdev=net%d,mac=%s,romfile=", i, i, n.mac))
+			"-device", fmt.Sprintf("virtio-net-pci,id=nic%d,netdev=net%d,mac=%s%s", i, i, n.mac, rom))
 	}
 	if slices.ContainsFunc(s.disks, func(d *Disk) bool { return d.Bus == SCSI }) {
 		args = append(args, "-device", "virtio-scsi-pci,id=scsi")

@@ -46,6 +46,22 @@ func TestTheCommandLineSaysWhatTheTestAskedFor(t *testing.T) {
 	}
 }
 
+func TestAMachineThatBootsByItsFirmwareIsGivenNothingToBoot(t *testing.T) {
+	s := spec{name: "host", memory: 512, cpus: 2, kernel: "/k/vmlinuz", nics: []nic{{mac: "52:54:00:00:00:01"}}}
+	Firmware()(&s)
+	got := strings.Join(s.args(TCG, "", sockets{dir: "/s", nics: []string{"/s/nic0"}}), " ")
+	for _, never := range []string{"-kernel", "-append", "-initrd", "-blockdev", "romfile="} {
+		if strings.Contains(got, never) {
+			t.Errorf("%s in %s", never, got)
+		}
+	}
+	for _, want := range []string{"-machine pc,graphics=off", "-boot order=n", "virtio-net-pci,id=nic0,netdev=net0,mac=52:54:00:00:00:01 "} {
+		if !strings.Contains(got+" ", want) {
+			t.Errorf("no %s in %s", want, got)
+		}
+	}
+}
+
 func TestOnlyTheKnownEarlyDeathIsRetried(t *testing.T) {
 	const (
 		int3  = "[    0.412345] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI"

@@ -136,11 +136,11 @@ func do(c command, w *writer) (map[string]any, error) {
 	case "state":
 		return state(c.From)
 	case "kill-orchestrator":
-		pid, err := orchestrator()
-		if err != nil {
-			return nil, err
-		}
-		return map[string]any{"pid": pid}, unix.Kill(pid, unix.SIGKILL)
+		return killRunning("initd boot")
+	case "kill-running": // From is how its command line begins
+		return killRunning(c.From)
+	case "until": // From is a command, To a pattern of the line after which it is ended
+		return until(c.From, c.To)
 	case "resident":
 		return resident()
 	case "read64":

@@ -34,6 +34,8 @@ type Config struct {
 	NTP    []netip.Addr `json:"ntp,omitempty"`
 	// Lease is how long, in seconds.
 	Lease int `json:"lease"`
+	// RootPath is the disk that a machine without one boots from (RFC 4173): iscsi:SERVER::PORT:LUN:TARGET.
+	RootPath string `json:"rootPath,omitempty"`
 	// Late is after how many seconds it begins to answer.
 	Late float64 `json:"late,omitempty"`
 	// RefuseRenewals answers every request of an address in use with a NAK.
@@ -174,6 +176,9 @@ func (s *Server) reply(m *dhcpv4.DHCPv4, t dhcpv4.MessageType, op string, addr n
 		if len(s.config.NTP) > 0 {
 			mods = append(mods, dhcpv4.WithOption(dhcpv4.OptNTPServers(ips(s.config.NTP)...)))
 		}
+	}
+	if addr.IsValid() && s.config.RootPath != "" {
+		mods = append(mods, dhcpv4.WithOption(dhcpv4.OptRootPath(s.config.RootPath)))
 	}
 	out, err := dhcpv4.NewReplyFromRequest(m, mods...)
 	if err != nil {
