@@ -16,6 +16,7 @@ import (
 	"initd/qemu-tests/peer/lio"
 	"initd/qemu-tests/room"
 	"initd/qemu-tests/vm"
+	"initd/v2v/image/imagetest"
 )
 
 // A machine's template is an OVA with a streamOptimized disk. The store, an appliance with a worker of jobs, deploys it to an iSCSI LUN; the new machine
@@ -76,7 +77,11 @@ func TestATemplateBecomesAMachine(t *testing.T) {
 	if list := s.sessions(); len(list) != 0 {
 		t.Errorf("sessions are left: %+v", list)
 	}
-	wantTemplate(t, lun.Path, template.Path)
+	want, err := os.ReadFile(template.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	imagetest.Begins(t, lun.Path, want)
 	store.CtrlAltDel()
 	store.Exited(vm.Guard)
 	room.NothingLeft(t, store)
@@ -130,21 +135,5 @@ func writeOVA(t *testing.T, raw, to string) {
 	}
 	if err := os.WriteFile(to, b.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// wantTemplate compares the beginning of a LUN's backing file with the template.
-func wantTemplate(t *testing.T, lun, template string) {
-	t.Helper()
-	want, err := os.ReadFile(template)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(lun)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(got) < len(want) || !bytes.Equal(got[:len(want)], want) {
-		t.Error("the LUN has other content than the template")
 	}
 }

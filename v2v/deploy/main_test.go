@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"initd/hw/block/media"
@@ -18,6 +17,7 @@ import (
 	"initd/v2v/file"
 	"initd/v2v/formats"
 	"initd/v2v/image"
+	"initd/v2v/image/imagetest"
 )
 
 // TestMain plays the program that is killed while it deploys.
@@ -143,22 +143,7 @@ func wantDisk(t *testing.T, device, raw string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.OpenFile(device, os.O_RDONLY|syscall.O_EXCL, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	got := make([]byte, len(want))
-	if _, err := f.ReadAt(got, 0); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		for i := range want {
-			if got[i] != want[i] {
-				t.Fatalf("%s differs from %s at %d", device, raw, i)
-			}
-		}
-	}
+	imagetest.Begins(t, device, want)
 }
 
 func root() *sysfs.FS {

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"initd/hw/dm"
+	"initd/tests/tree"
+	"initd/v2v/image/imagetest"
 )
 
 // below is the disk under the maps of this test: half of it for a source or target that is broken, half for a good one.
@@ -75,38 +77,6 @@ func fill(t *testing.T, device string, content []byte) {
 	}
 }
 
-func wantContent(t *testing.T, path string, want []byte) {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	got := make([]byte, len(want))
-	if _, err := f.ReadAt(got, 0); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s has other content than the image", path)
-	}
-}
-
-// wantOnly checks that a directory holds these names and nothing else.
-func wantOnly(t *testing.T, dir string, names ...string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, e := range entries {
-		got = append(got, e.Name())
-	}
-	if strings.Join(got, " ") != strings.Join(names, " ") {
-		t.Errorf("%s holds %q, want %q", dir, got, names)
-	}
-}
-
 // A disk that fails in the middle, where it is written, zeroed or read, says which disk and what; it is not taken for one that went away, nor for a damaged
 // image. Nothing unfinished has the target's name. After it was mended a deploy goes on.
 func TestDisksThatFail(t *testing.T) {
@@ -147,7 +117,7 @@ func TestDisksThatFail(t *testing.T) {
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &done); err != nil || done.Resumed < 2*mib || !done.Verified {
 		t.Errorf("after the disk was mended: %+v, %v: %s", done, err, text)
 	}
-	wantContent(t, bad, image)
+	imagetest.Begins(t, bad, image)
 
 	t.Log("zeroed")
 	remap(t, "bad", 0, broken(8*mib, 9*mib)...)
@@ -155,7 +125,7 @@ func TestDisksThatFail(t *testing.T) {
 
 	t.Log("read, as it is and by a reader without rights")
 	v2v(t, bad+": read 1048576 bytes at 8388608: read "+bad+": input/output error|"+bad+": input/output error", "convert", "-q", "-f", "raw", "-O", "qcow2", bad, filepath.Join(out, "t.qcow2"))
-	wantOnly(t, out)
+	tree.Dir(out).Has(t)
 	v2v(t, bad+": input/output error", deploy(good, "--force", "-f", "raw", bad)...)
 	packed, err := os.ReadFile(qcow2)
 	if err != nil {
@@ -166,7 +136,7 @@ func TestDisksThatFail(t *testing.T) {
 	remap(t, "bad", 0, broken(4*mib, 5*mib)...)
 	v2v(t, "input/output error", "convert", "-q", "-f", "qcow2", "-O", "raw", bad, filepath.Join(out, "t.raw"))
 	v2v(t, "input/output error", deploy(good, "--force", "--fresh", "-f", "qcow2", bad)...)
-	wantOnly(t, out)
+	tree.Dir(out).Has(t)
 
 	t.Log("written and forgotten: only reading back finds that")
 	remap(t, "good", half, stretch{half, "flakey", "0 3600 1 drop_writes"})
@@ -174,7 +144,7 @@ func TestDisksThatFail(t *testing.T) {
 	v2v(t, "reads back other than it was written", "convert", "-q", "--verify", "-f", "raw", "-O", "raw", raw, good)
 	remap(t, "good", half, sound(half))
 	v2v(t, "", deploy(good, "--force", "--fresh", "-f", "qcow2", qcow2)...)
-	wantContent(t, good, image)
+	imagetest.Begins(t, good, image)
 }
 
 // A file system that is full: said before anything is written where that can be known, and otherwise with nothing left under the target's name, and what was
@@ -202,14 +172,14 @@ func TestAFileSystemThatIsFull(t *testing.T) {
 		{"-O", "vmdk", "-o", "subformat=twoGbMaxExtentFlat", "--no-space-check"}, {"-O", "vpc", "--no-space-check"}, {"-O", "vhdx", "--no-space-check"}, {"-O", "vdi", "--no-space-check"},
 	} {
 		v2v(t, full, append(append([]string{"convert", "-q", "-f", "raw"}, into...), raw, target)...)
-		wantOnly(t, small, "out")
-		wantContent(t, target, []byte("somebody's"))
+		tree.Dir(small).Has(t, "out")
+		imagetest.Begins(t, target, []byte("somebody's"))
 	}
 
 	if err := unix.Mount("", small, "", unix.MS_REMOUNT, "size=64m"); err != nil {
 		t.Fatal(err)
 	}
 	v2v(t, "", "convert", "-q", "-f", "raw", "-O", "raw", raw, target)
-	wantOnly(t, small, "out")
-	wantContent(t, target, image)
+	tree.Dir(small).Has(t, "out")
+	imagetest.Begins(t, target, image)
 }
