@@ -3,27 +3,16 @@ package confine
 import (
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"initd/tests/role"
 )
 
-// role tells this test binary what to do once it is confined; it says on its output what came of it.
-const role = "CONFINE_TEST_ROLE"
-
-func TestMain(m *testing.M) {
-	if name := os.Getenv(role); name != "" {
-		if err := play(name); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
+// The roles make one call once they are confined, and say on their output what came of it.
+func TestMain(m *testing.M) { role.Main(m, play) }
 
 func play(name string) error {
 	list := Runtime().And(List{
@@ -103,8 +92,7 @@ func TestACallOfAConfinedProcess(t *testing.T) {
 		{"is never one that the runtime misses", "goroutines, memory", "ok\n"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), os.Args[0])
-			cmd.Env = append(os.Environ(), role+"="+row.call)
+			cmd := role.Command(t.Context(), row.call)
 			out, err := cmd.Output()
 			status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
 			if killed := status.Signaled() && status.Signal() == syscall.SIGSYS; killed != (row.want == "") || string(out) != row.want {

@@ -13,23 +13,12 @@ import (
 	"testing"
 
 	"initd/hw/secret"
+	"initd/tests/role"
 )
 
-// role tells this test binary to play one of the processes of the package doc.
-const role = "LUKS_TEST_ROLE"
+func TestMain(m *testing.M) { role.Main(m, play) }
 
-func TestMain(m *testing.M) {
-	if name := os.Getenv(role); name != "" {
-		if err := play(name); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// play runs a role; more of them are in the tests that need them.
+// play runs a role, one of the processes of the package doc; more of them are in the tests that need them.
 func play(name string) error {
 	switch name {
 	case "derive":
@@ -141,8 +130,8 @@ func deriver(ctx context.Context, files []*os.File, p DeriveParams, tell func(To
 }
 
 func roleCommand(ctx context.Context, name string, files []*os.File) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), role+"="+name, "LUKS_TEST_FILES="+strconv.Itoa(len(files)))
+	cmd := role.Command(ctx, name)
+	cmd.Env = append(cmd.Env, "LUKS_TEST_FILES="+strconv.Itoa(len(files)))
 	cmd.ExtraFiles = files
 	return cmd
 }

@@ -4,29 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"initd/tests/role"
 )
 
 func addressOf(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
-// role tells this test binary to play a process that protects itself; what it does cannot be undone.
-const role = "SECRET_TEST_ROLE"
-
-func TestMain(m *testing.M) {
-	if name := os.Getenv(role); name != "" {
-		if err := play(name); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { role.Main(m, play) }
 
 func play(name string) error {
 	if name == "without privileges" {
@@ -70,8 +59,7 @@ func play(name string) error {
 // protected runs a role and returns how many KiB it had locked and resident.
 func protected(t *testing.T, name string) (locked, resident int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), role+"="+name)
+	cmd := role.Command(t.Context(), name)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"initd/initd/pid1/wire"
 )
 
 // Version is the version of the messages; fields are only ever added.
@@ -143,28 +145,15 @@ func root(c *net.UnixConn) bool {
 	return ok
 }
 
+// oneFile is the first descriptor that came; the others are closed.
 func oneFile(oob []byte) *os.File {
-	msgs, err := syscall.ParseSocketControlMessage(oob)
-	if err != nil {
+	fds := wire.Rights(oob)
+	if len(fds) == 0 {
 		return nil
 	}
-	var first *os.File
-	for _, m := range msgs {
-		fds, err := syscall.ParseUnixRights(&m)
-		if err != nil {
-			continue
-		}
-		for _, fd := range fds {
-			unix.CloseOnExec(fd)
-			f := os.NewFile(uintptr(fd), "request")
-			if first == nil {
-				first = f
-			} else {
-				f.Close()
-			}
-		}
-	}
-	return first
+	wire.CloseAll(fds[1:])
+	unix.CloseOnExec(fds[0])
+	return os.NewFile(uintptr(fds[0]), "request")
 }
 
 // ErrNotRunning: no orchestrator listens on the socket.

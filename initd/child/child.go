@@ -17,12 +17,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"initd/boot/step"
+	"initd/initd/pid1/wire"
 )
 
 const (
@@ -122,10 +122,7 @@ func receive(c *net.UnixConn, buf, oob []byte) (message, []*os.File, error) {
 	if err != nil {
 		return message{}, nil, err
 	}
-	files, err := rights(oob[:oobn])
-	if err != nil {
-		return message{}, nil, err
-	}
+	files := rights(oob[:oobn])
 	if n == 0 && oobn == 0 {
 		return message{}, nil, errEnded
 	}
@@ -143,26 +140,13 @@ func receive(c *net.UnixConn, buf, oob []byte) (message, []*os.File, error) {
 
 var errEnded = errors.New("the child closed its socket")
 
-func rights(oob []byte) ([]*os.File, error) {
-	if len(oob) == 0 {
-		return nil, nil
-	}
-	msgs, err := syscall.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, fmt.Errorf("read descriptors: %w", err)
-	}
+func rights(oob []byte) []*os.File {
 	var files []*os.File
-	for _, m := range msgs {
-		fds, err := syscall.ParseUnixRights(&m)
-		if err != nil {
-			continue
-		}
-		for _, fd := range fds {
-			unix.CloseOnExec(fd)
-			files = append(files, os.NewFile(uintptr(fd), "received"))
-		}
+	for _, fd := range wire.Rights(oob) {
+		unix.CloseOnExec(fd)
+		files = append(files, os.NewFile(uintptr(fd), "received"))
 	}
-	return files, nil
+	return files
 }
 
 func closeAll(files []*os.File) {

@@ -124,6 +124,27 @@ func event(t *testing.T, c *leader, kind wire.EventKind) wire.Event {
 	}
 }
 
+// reboot tells init to end the machine, and sees that it does.
+func reboot(t *testing.T, m *pid1test.Machine, c *leader, kind wire.Kind) {
+	t.Helper()
+	if err := c.Reboot(deadline(t), kind); err != nil && !errors.Is(err, client.ErrLost) {
+		t.Fatal(err)
+	}
+	ends(t, m, kind)
+}
+
+// ends waits for the end of a machine, which a namespace of processes has too (pid_namespaces(7)).
+func ends(t *testing.T, m *pid1test.Machine, kind wire.Kind) {
+	t.Helper()
+	want, what := unix.SIGHUP, "restart"
+	if kind == wire.KindPowerOff {
+		want, what = unix.SIGINT, "power off"
+	}
+	if w := m.Wait(); w.Signal() != want {
+		t.Errorf("init ended by %v, want the namespace's %s", w, what)
+	}
+}
+
 func TestInitBootsReapsOrphansAndPowersOff(t *testing.T) {
 	m := pid1test.Boot(t, pid1test.Options{})
 	_, c := lead(t, m)
@@ -147,12 +168,7 @@ func TestInitBootsReapsOrphansAndPowersOff(t *testing.T) {
 			t.Errorf("first mounts: %v", err)
 		}
 	}
-	if err := c.Reboot(deadline(t), wire.KindPowerOff); err != nil && !errors.Is(err, client.ErrLost) {
-		t.Fatal(err)
-	}
-	if w := m.Wait(); w.Signal() != unix.SIGINT {
-		t.Errorf("init ended by %v, want the namespace's power off", w)
-	}
+	reboot(t, m, c, wire.KindPowerOff)
 }
 
 func TestAServiceGetsWhatItsSpecSays(t *testing.T) {

@@ -75,9 +75,7 @@ func TestWithoutAWatchdogNobodyComingMeansReset(t *testing.T) {
 	for range 5 {
 		m.Next().Exit(1)
 	}
-	if w := m.Wait(); w.Signal() != unix.SIGHUP {
-		t.Errorf("init ended by %v, want the namespace's restart", w)
-	}
+	ends(t, m, wire.KindReboot)
 	if !strings.Contains(m.Console(), "nobody came: reset") {
 		t.Error("the console does not say why")
 	}
@@ -279,12 +277,7 @@ func TestCtrlAltDelIsAskedOfTheOrchestratorAndOfTheNext(t *testing.T) {
 	if h := c.Hello(); h.Pending != wire.KindReboot {
 		t.Errorf("the way down is forgotten: %+v", h)
 	}
-	if err := c.Reboot(deadline(t), wire.KindReboot); err != nil && !errors.Is(err, client.ErrLost) {
-		t.Fatal(err)
-	}
-	if w := m.Wait(); w.Signal() != unix.SIGHUP {
-		t.Errorf("init ended by %v, want the namespace's restart", w)
-	}
+	reboot(t, m, c, wire.KindReboot)
 }
 
 func TestSevenTimesCtrlAltDelMeansNow(t *testing.T) {
@@ -292,9 +285,7 @@ func TestSevenTimesCtrlAltDelMeansNow(t *testing.T) {
 	_, c := lead(t, m)
 	spawn(t, c, "stubborn", role("stubborn"))
 	spawn(t, c, "ctrl-alt-del", role("kill-init", "2", "2", "2", "2", "2", "2", "2"))
-	if w := m.Wait(); w.Signal() != unix.SIGHUP {
-		t.Errorf("init ended by %v, want the namespace's restart", w)
-	}
+	ends(t, m, wire.KindReboot)
 }
 
 func TestPowerOffWithoutAnOrchestratorIsInitsOwn(t *testing.T) {
@@ -311,9 +302,7 @@ func TestPowerOffWithoutAnOrchestratorIsInitsOwn(t *testing.T) {
 	if err := os.WriteFile(m.Shared+"/go", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if w := m.Wait(); w.Signal() != unix.SIGINT {
-		t.Errorf("init ended by %v, want the namespace's power off", w)
-	}
+	ends(t, m, wire.KindPowerOff)
 	if !strings.Contains(m.Console(), "poweroff without it") {
 		t.Error("the console does not say why")
 	}

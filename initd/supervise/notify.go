@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"initd/initd/pid1/wire"
 )
 
 // maxNotify is the size of a notify message that is read, in bytes, as
@@ -83,14 +85,9 @@ func sender(oob []byte) int {
 	for i := range msgs {
 		if cred, err := unix.ParseUnixCredentials(&msgs[i]); err == nil {
 			pid = int(cred.Pid)
-			continue
-		}
-		if fds, err := unix.ParseUnixRights(&msgs[i]); err == nil {
-			for _, fd := range fds {
-				unix.Close(fd)
-			}
 		}
 	}
+	wire.CloseAll(wire.Rights(oob))
 	return pid
 }
 

@@ -20,10 +20,7 @@ func rootDisk(b *testing.B) *vm.Disk {
 			b.Fatal(err)
 		}
 	}
-	program, err := os.ReadFile(vm.Build(b, "./qemu-tests/guest/marker"))
-	if err != nil {
-		b.Fatal(err)
-	}
+	program := vm.Program(b, "./qemu-tests/guest/marker")
 	write(b, filepath.Join(dir, "sbin/init"), program, 0o755)
 	return vm.NewDisk(b, "root", 64*vm.MiB, vm.Ext4{Label: "root", UUID: rootUUID, Dir: dir})
 }

@@ -1,7 +1,6 @@
 package room
 
 import (
-	"os"
 	"strings"
 	"testing"
 
@@ -18,10 +17,7 @@ const HandsService = `  - name: hands
 // already, and an image section.
 func (s *Room) AddHands() {
 	s.T.Helper()
-	program, err := os.ReadFile(vm.Build(s.T, "./qemu-tests/guest/hands"))
-	if err != nil {
-		s.T.Fatal(err)
-	}
+	program := vm.Program(s.T, "./qemu-tests/guest/hands")
 	s.Files["hands"] = program
 	s.Appliance = strings.Replace(s.Appliance, "image:\n", "image:\n  files: [{from: hands, to: /usr/bin/hands, mode: \"0755\"}]\n", 1)
 }

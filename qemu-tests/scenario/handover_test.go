@@ -85,10 +85,7 @@ func debianRoot(t *testing.T, files map[string]string) string {
 // hands, which come up after multi-user.target, networkd, which would like the
 // link for itself, and a second volume in fstab.
 func handedOver(t *testing.T) map[string]string {
-	hands, err := os.ReadFile(vm.Build(t, "./qemu-tests/guest/hands"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	hands := vm.Program(t, "./qemu-tests/guest/hands")
 	return map[string]string{
 		"usr/bin/hands":  string(hands),
 		"etc/machine-id": "0123456789abcdef0123456789abcdef\n", // else systemd asks its first questions

@@ -61,10 +61,7 @@ func markerRoot(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	program, err := os.ReadFile(vm.Build(t, "./qemu-tests/guest/marker"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	program := vm.Program(t, "./qemu-tests/guest/marker")
 	if err := os.WriteFile(filepath.Join(dir, "sbin", "init"), program, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -57,10 +57,7 @@ func TestInitReapsOrphansAndPowersOff(t *testing.T) {
 // it was, and the child ends.
 func TestAServiceOnASuspendedDeviceFreezesNobodyElse(t *testing.T) {
 	dir := t.TempDir()
-	program, err := os.ReadFile(vm.Build(t, "./qemu-tests/guest/pid1"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	program := vm.Program(t, "./qemu-tests/guest/pid1")
 	if err := os.WriteFile(filepath.Join(dir, "program"), program, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -32,10 +32,7 @@ image:
 func TestARootWithoutInitWaitsForSomebodyOrIsReset(t *testing.T) {
 	s := room.New(t, room.KMSAV4, room.KMSBV4)
 	s.Appliance = rootInTwo
-	hands, err := os.ReadFile(vm.Build(t, "./qemu-tests/guest/hands"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	hands := vm.Program(t, "./qemu-tests/guest/hands")
 	folder := func(name, file string, content []byte) *vm.Disk {
 		dir := t.TempDir()
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(file)), 0o755); err != nil {

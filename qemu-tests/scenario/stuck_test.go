@@ -51,10 +51,7 @@ func TestWhatBlocksInTheKernelIsStuckAndNothingElseIs(t *testing.T) {
 	s.Appliance = stuckStore
 	s.AddHands()
 	dir := t.TempDir()
-	program, err := os.ReadFile(vm.Build(t, "./qemu-tests/guest/pid1"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	program := vm.Program(t, "./qemu-tests/guest/pid1")
 	if err := os.WriteFile(filepath.Join(dir, "program"), program, 0o755); err != nil {
 		t.Fatal(err)
 	}

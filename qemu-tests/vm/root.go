@@ -59,6 +59,16 @@ func Build(t testing.TB, pkg string) string {
 	return out
 }
 
+// Program is what Build compiles, for a file of a guest.
+func Program(t testing.TB, pkg string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(Build(t, pkg))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // BuildTests compiles the tests of packages, those with the build tag guest too, to programs, and gives their paths in
 // the same order. Two at a time: linking, which the go command does not cache, keeps one core busy.
 func BuildTests(t testing.TB, packages ...string) []string {

@@ -13,7 +13,6 @@ package pid1test
 
 import (
 	"debug/elf"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -366,13 +365,9 @@ func hello(c *net.UnixConn) (fd, pid int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	msgs, err := unix.ParseSocketControlMessage(oob[:n])
-	if err != nil || len(msgs) != 1 {
-		return 0, 0, errors.Join(errors.New("no descriptor came"), err)
-	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil {
-		return 0, 0, err
+	fds := wire.Rights(oob[:n])
+	if len(fds) != 1 {
+		return 0, 0, fmt.Errorf("%d descriptors came, want 1", len(fds))
 	}
 	raw, err := c.SyscallConn()
 	if err != nil {

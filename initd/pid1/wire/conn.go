@@ -92,7 +92,7 @@ func (c *Conn) Receive() (Record, []int, error) {
 	if got != nil {
 		return Record{}, nil, got
 	}
-	fds := rights(oob[:oobn])
+	fds := Rights(oob[:oobn])
 	if n == 0 && oobn == 0 {
 		return Record{}, nil, io.EOF
 	}
@@ -107,7 +107,8 @@ func (c *Conn) Receive() (Record, []int, error) {
 	return r, fds, nil
 }
 
-func rights(oob []byte) []int {
+// Rights gives the descriptors that a control message brought; whoever asks closes them.
+func Rights(oob []byte) []int {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil

@@ -326,17 +326,24 @@ func (m *machine) lost(events <-chan iscsi.Event, rec iscsi.Record) {
 	m.Fatal("the loss was not told")
 }
 
-func (m *machine) recovers(t *testing.T) {
-	m = m.sub(t)
-	ctx := m.within()
+// watched is a session, and what the kernel tells of it.
+func (m *machine) watched(ctx context.Context) (<-chan iscsi.Event, iscsi.Record) {
+	m.Helper()
 	events, err := iscsi.Listen(ctx)
 	if err != nil {
-		t.Fatal(err)
+		m.Fatal(err)
 	}
 	rec, err := m.kernel.Login(ctx, m.config(plain, "127.0.0.1", 0), nil, nil)
 	if err != nil {
-		t.Fatal(err)
+		m.Fatal(err)
 	}
+	return events, rec
+}
+
+func (m *machine) recovers(t *testing.T) {
+	m = m.sub(t)
+	ctx := m.within()
+	events, rec := m.watched(ctx)
 	if err := m.kernel.Recover(ctx, rec, nil, false); err != nil {
 		t.Errorf("recovery of a session that is up: %v", err)
 	}
@@ -394,14 +401,7 @@ func (m *machine) recovers(t *testing.T) {
 func (m *machine) dead(t *testing.T) {
 	m = m.sub(t)
 	ctx := m.within()
-	events, err := iscsi.Listen(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rec, err := m.kernel.Login(ctx, m.config(plain, "127.0.0.1", 0), nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	events, rec := m.watched(ctx)
 	f := m.disk(rec, 0)
 	if err := m.lio.Change(Change{Do: "off", Target: plain}); err != nil {
 		t.Fatal(err)
