@@ -250,17 +250,32 @@ func look(resource string) string {
 	class, name, _ := strings.Cut(resource, "/")
 	switch class {
 	case "endpoint":
-		host := name
-		if i := strings.LastIndex(name, ":"); i > 0 {
-			host = strings.Trim(name[:i], "[]")
-		}
-		return "ip route get " + host
+		return routeGet(name)
 	case "block":
 		return "lsblk -o NAME,LABEL,PARTLABEL,UUID"
 	case "link":
 		return "ip -br link"
 	}
 	return ""
+}
+
+// routeGet asks the kernel for the way to HOST:PORT, before which LINK@ADDRESS/
+// may say from where.
+func routeGet(name string) string {
+	from := ""
+	if i := strings.LastIndex(name, "/"); i >= 0 {
+		link, address, _ := strings.Cut(name[:i], "@")
+		if name = name[i+1:]; address != "" {
+			from = " from " + address
+		}
+		if link != "" {
+			from += " oif " + link
+		}
+	}
+	if i := strings.LastIndex(name, ":"); i > 0 {
+		name = strings.Trim(name[:i], "[]")
+	}
+	return "ip route get " + name + from
 }
 
 // advise says what would help a unit that is not up.
