@@ -10,6 +10,7 @@ import (
 
 	"initd/boot/plan"
 	"initd/hw/iscsi"
+	"initd/hw/process"
 	"initd/hw/secret"
 	"initd/hw/sysfs"
 )
@@ -143,7 +144,11 @@ func (k *iscsiKeeper) tell(rec iscsi.Record, n iscsi.News) {
 	if what == "" {
 		what = fmt.Sprintf("iSCSI session %d to %s at %s", rec.Session, rec.Config.Target, rec.Config.Portal.Address())
 	}
-	k.deps.Note(what + ": " + n.String())
+	text := what + ": " + n.String()
+	if n.State == iscsi.IsLost && process.Runs("iscsid") {
+		text += "; iscsid runs too, takes up every session that it finds, and may get in the way: initd iscsi release --all gives them to it for good"
+	}
+	k.deps.Note(text)
 	switch n.State {
 	case iscsi.IsGone:
 		if rec.Unit != "" && k.deps.Lose != nil {

@@ -9,6 +9,7 @@ package process
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -85,4 +86,14 @@ func Sleeper(pids []int) (pid int, wchan string) {
 		return 0, Unknown
 	}
 	return pids[0], Unknown
+}
+
+// Runs tells whether there is a process of that name (its comm: at most 15
+// bytes, proc_pid_comm(5)).
+func Runs(name string) bool {
+	files, _ := filepath.Glob("/proc/[0-9]*/comm")
+	return slices.ContainsFunc(files, func(f string) bool {
+		b, err := os.ReadFile(f) // else it has gone
+		return err == nil && strings.TrimSuffix(string(b), "\n") == name
+	})
 }

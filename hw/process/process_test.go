@@ -23,6 +23,17 @@ func TestStateOfAProcessWhoseNameHasBrackets(t *testing.T) {
 	}
 }
 
+func TestAProcessIsFoundByItsName(t *testing.T) {
+	b, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := string(b[:len(b)-1])
+	if !Runs(name) || Runs(name+"!") || Runs("") {
+		t.Errorf("%q: %v, %v, %v; want true, false, false", name, Runs(name), Runs(name+"!"), Runs(""))
+	}
+}
+
 func TestThisProcessIsNotAsleep(t *testing.T) {
 	if w, ok := Asleep(os.Getpid()); ok || w != Unknown {
 		t.Errorf("got %q, %v; this process runs", w, ok)
