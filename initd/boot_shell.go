@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -106,11 +105,7 @@ func runShell(tty *os.File, program string) error {
 
 // passwordChild is the child password: Params is a crypt(3) hash, the one file
 // what somebody typed.
-func passwordChild(_ context.Context, in *step.ChildInput) (any, error) {
-	var hash string
-	if err := json.Unmarshal(in.Params, &hash); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func passwordChild(_ context.Context, in *step.ChildInput, hash string) (any, error) {
 	if err := secret.ProtectProcess(); err != nil && !errors.Is(err, secret.ErrNotLocked) {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"time"
@@ -61,11 +60,7 @@ func (o *orchestrator) watchProgram(ctx context.Context) {
 
 // keepProgramChild is the child keep-program: its own image is the
 // orchestrator's, whatever has become of the file since.
-func keepProgramChild(_ context.Context, in *step.ChildInput) (any, error) {
-	var to string
-	if err := json.Unmarshal(in.Params, &to); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func keepProgramChild(_ context.Context, _ *step.ChildInput, to string) (any, error) {
 	return nil, spare.Keep("/proc/self/exe", to)
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -104,11 +103,7 @@ type bundleParams struct {
 }
 
 // bundleChild is the child bundle: what it reads and writes may block.
-func bundleChild(ctx context.Context, in *step.ChildInput) (any, error) {
-	var p bundleParams
-	if err := json.Unmarshal(in.Params, &p); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func bundleChild(ctx context.Context, _ *step.ChildInput, p bundleParams) (any, error) {
 	s, err := saveBundle(ctx, machine(places{run: p.Run, file: p.File}), "", p.Dir)
 	if err != nil {
 		return nil, err

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -32,16 +30,12 @@ func childCommand() *cobra.Command {
 // childFuncs are the kinds' functions, the way down's and the program's own.
 func childFuncs() map[string]step.ChildFunc {
 	m := step.ChildFuncs()
-	m["teardown"] = func(ctx context.Context, in *step.ChildInput) (any, error) {
-		var j shutdown.Job
-		if err := json.Unmarshal(in.Params, &j); err != nil {
-			return nil, fmt.Errorf("read parameters: %w", err)
-		}
+	m["teardown"] = step.Takes(func(ctx context.Context, _ *step.ChildInput, j shutdown.Job) (any, error) {
 		return nil, shutdown.Do(ctx, j)
-	}
-	m["bundle"] = bundleChild
-	m["password"] = passwordChild
-	m["keep-program"] = keepProgramChild
+	})
+	m["bundle"] = step.Takes(bundleChild)
+	m["password"] = step.Takes(passwordChild)
+	m["keep-program"] = step.Takes(keepProgramChild)
 	return m
 }
 

@@ -2,7 +2,6 @@ package step
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -231,11 +230,7 @@ const (
 )
 
 // promptKey is the child prompt.
-func promptKey(ctx context.Context, in *ChildInput) (any, error) {
-	var question string
-	if err := json.Unmarshal(in.Params, &question); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func promptKey(ctx context.Context, in *ChildInput, question string) (any, error) {
 	if err := protect(); err != nil {
 		return nil, err
 	}

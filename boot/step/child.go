@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -67,6 +68,17 @@ type Reply struct {
 
 // ChildFunc is a function that runs in a child process.
 type ChildFunc func(ctx context.Context, in *ChildInput) (result any, err error)
+
+// Takes is a child's function that gets its parameters as a P.
+func Takes[P any](f func(ctx context.Context, in *ChildInput, p P) (any, error)) ChildFunc {
+	return func(ctx context.Context, in *ChildInput) (any, error) {
+		var p P
+		if err := json.Unmarshal(in.Params, &p); err != nil {
+			return nil, fmt.Errorf("read parameters: %w", err)
+		}
+		return f(ctx, in, p)
+	}
+}
 
 // ChildInput is what a child is given.
 type ChildInput struct {

@@ -24,11 +24,7 @@ func Exists(ctx context.Context, c Children, path string) (bool, error) {
 }
 
 // lookFor is the child exists.
-func lookFor(_ context.Context, in *ChildInput) (any, error) {
-	var path string
-	if err := json.Unmarshal(in.Params, &path); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func lookFor(_ context.Context, _ *ChildInput, path string) (any, error) {
 	_, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

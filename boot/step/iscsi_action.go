@@ -3,7 +3,6 @@ package step
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -205,11 +204,7 @@ func (a *iscsiPathAction) logIn(ctx context.Context, us []*plan.Unit, which []in
 }
 
 // loginSessions is the child iscsi-login.
-func loginSessions(ctx context.Context, in *ChildInput) (any, error) {
-	var p iscsiLoginParams
-	if err := json.Unmarshal(in.Params, &p); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func loginSessions(ctx context.Context, in *ChildInput, p iscsiLoginParams) (any, error) {
 	h, err := openISCSIHost(p.Run)
 	if err != nil {
 		return nil, err
@@ -367,7 +362,7 @@ func (a *iscsiAction) records() iscsi.Records { return iscsi.RecordsAt(a.deps.Pa
 func newISCSIAction(d *Deps) engine.Action { return &iscsiAction{deps: d} }
 
 func iscsiChildren() map[string]ChildFunc {
-	return map[string]ChildFunc{"iscsi-login": loginSessions, "iscsi-map": mapDisks}
+	return map[string]ChildFunc{"iscsi-login": Takes(loginSessions), "iscsi-map": Takes(mapDisks)}
 }
 
 // Check looks whether each LUN has its disk, and its map where there is one.

@@ -2,7 +2,6 @@ package step
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -26,11 +25,7 @@ func mapName(target, lun string) string { return target + "-" + lun }
 
 // mapDisks is the child iscsi-map: it puts a map above the disks of each LUN,
 // or gives the one that is there all disks that there are by now.
-func mapDisks(ctx context.Context, in *ChildInput) (any, error) {
-	var p mapParams
-	if err := json.Unmarshal(in.Params, &p); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func mapDisks(ctx context.Context, _ *ChildInput, p mapParams) (any, error) {
 	sys, err := sysfs.Open("/")
 	if err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ func keyStep() Step {
 	return Step{
 		Kind:     plan.Kind{Name: "key", Expand: expandKeys},
 		New:      newKeyAction,
-		Children: map[string]ChildFunc{"kmip": fetchKeys, "keyfile": readKeyFiles},
+		Children: map[string]ChildFunc{"kmip": Takes(fetchKeys), "keyfile": Takes(readKeyFiles)},
 	}
 }
 

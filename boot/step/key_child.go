@@ -24,11 +24,7 @@ const maxKeyFile = 1 << 20
 
 // fetchKeys is the child kmip: each key leaves it as a sealed memfd with the
 // index of its request; what is heard of the servers has the index -1.
-func fetchKeys(ctx context.Context, in *ChildInput) (any, error) {
-	var p kmipParams
-	if err := json.Unmarshal(in.Params, &p); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func fetchKeys(ctx context.Context, in *ChildInput, p kmipParams) (any, error) {
 	if err := protect(); err != nil {
 		return nil, err
 	}
@@ -105,11 +101,7 @@ func kmipError(asked kmip.Request, e *kmip.Error) *ChildError {
 
 // readKeyFiles is the child keyfile: every file is read at once, so that one
 // on a disk that hangs holds no other back.
-func readKeyFiles(_ context.Context, in *ChildInput) (any, error) {
-	var p keyFileParams
-	if err := json.Unmarshal(in.Params, &p); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func readKeyFiles(_ context.Context, in *ChildInput, p keyFileParams) (any, error) {
 	if err := protect(); err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ type luksAction struct{ deps *Deps }
 func newLUKSAction(d *Deps) engine.Action { return &luksAction{deps: d} }
 
 func luksChildren() map[string]ChildFunc {
-	return map[string]ChildFunc{"luks-open": openVolumes, "luks-derive": deriveKeys, "luks-plain": openPlain, "prompt": promptKey}
+	return map[string]ChildFunc{"luks-open": Takes(openVolumes), "luks-derive": Takes(deriveKeys), "luks-plain": Takes(openPlain), "prompt": Takes(promptKey)}
 }
 
 func (a *luksAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, error) {

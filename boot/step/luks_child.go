@@ -13,11 +13,7 @@ import (
 )
 
 // openVolumes is the child luks-open: it parses nothing and never sees a key.
-func openVolumes(ctx context.Context, in *ChildInput) (any, error) {
-	var params []openParams
-	if err := json.Unmarshal(in.Params, &params); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func openVolumes(ctx context.Context, in *ChildInput, params []openParams) (any, error) {
 	fail := func(i int, err error) {
 		in.Tell(ChildProgress{Index: i, Done: true, Error: AsChildError(err)})
 	}
@@ -71,11 +67,7 @@ func openVolumes(ctx context.Context, in *ChildInput) (any, error) {
 
 // deriveKeys is the child luks-derive: from Confine on it can open nothing,
 // and read and compute only.
-func deriveKeys(ctx context.Context, in *ChildInput) (any, error) {
-	var p luks.DeriveParams
-	if err := json.Unmarshal(in.Params, &p); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func deriveKeys(ctx context.Context, in *ChildInput, p luks.DeriveParams) (any, error) {
 	if err := protect(); err != nil {
 		return nil, err
 	}
@@ -93,11 +85,7 @@ func deriveKeys(ctx context.Context, in *ChildInput) (any, error) {
 }
 
 // openPlain is the child luks-plain, for ephemeral keys.
-func openPlain(ctx context.Context, in *ChildInput) (any, error) {
-	var p openParams
-	if err := json.Unmarshal(in.Params, &p); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func openPlain(ctx context.Context, _ *ChildInput, p openParams) (any, error) {
 	if err := protect(); err != nil {
 		return nil, err
 	}

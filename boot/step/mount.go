@@ -22,7 +22,7 @@ func mountStep() Step {
 	return Step{
 		Kind:     plan.Kind{Name: "mount", Expand: expandMounts},
 		New:      newMountAction,
-		Children: map[string]ChildFunc{"mount": mountChild, "remount": remountChild, "fsck": fsckChild},
+		Children: map[string]ChildFunc{"mount": Takes(mountChild), "remount": Takes(remountChild), "fsck": Takes(fsckChild)},
 	}
 }
 

@@ -189,11 +189,7 @@ func (a *mountAction) check(ctx context.Context, u *plan.Unit, want mount.Spec, 
 func (a *mountAction) Rollback(context.Context, *plan.Unit) error { return nil }
 
 // mountChild is the child mount.
-func mountChild(_ context.Context, in *ChildInput) (any, error) {
-	var p mountParams
-	if err := json.Unmarshal(in.Params, &p); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func mountChild(_ context.Context, _ *ChildInput, p mountParams) (any, error) {
 	if err := holds(p.Spec); err != nil {
 		return nil, err
 	}
@@ -210,20 +206,12 @@ func mountChild(_ context.Context, in *ChildInput) (any, error) {
 }
 
 // remountChild is the child remount.
-func remountChild(_ context.Context, in *ChildInput) (any, error) {
-	var s mount.Spec
-	if err := json.Unmarshal(in.Params, &s); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func remountChild(_ context.Context, _ *ChildInput, s mount.Spec) (any, error) {
 	return nil, mount.Remount(s)
 }
 
 // fsckChild is the child fsck.
-func fsckChild(ctx context.Context, in *ChildInput) (any, error) {
-	var s mount.Spec
-	if err := json.Unmarshal(in.Params, &s); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func fsckChild(ctx context.Context, in *ChildInput, s mount.Spec) (any, error) {
 	if err := holds(s); err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ func nvmeStep() Step {
 	return Step{
 		Kind:     plan.Kind{Name: "nvme", Expand: expandNVMe},
 		New:      newNVMeAction,
-		Children: map[string]ChildFunc{"nvme-connect": connectNVMe, "nvme-log": readNVMeLog},
+		Children: map[string]ChildFunc{"nvme-connect": Takes(connectNVMe), "nvme-log": Takes(readNVMeLog)},
 	}
 }
 

@@ -21,11 +21,7 @@ import (
 // connectNVMe is the child nvme-connect: it looks at all portals at once, and
 // connects those that answer one after another, as the kernel does it anyway:
 // first paths first. Each result is told as soon as it is there.
-func connectNVMe(ctx context.Context, in *ChildInput) (any, error) {
-	var c nvmeCall
-	if err := json.Unmarshal(in.Params, &c); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func connectNVMe(ctx context.Context, in *ChildInput, c nvmeCall) (any, error) {
 	if err := protect(); err != nil {
 		return nil, err
 	}
@@ -218,11 +214,7 @@ type nvmeListed struct {
 }
 
 // readNVMeLog is the child nvme-log.
-func readNVMeLog(ctx context.Context, in *ChildInput) (any, error) {
-	var c nvmeLogCall
-	if err := json.Unmarshal(in.Params, &c); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func readNVMeLog(ctx context.Context, _ *ChildInput, c nvmeLogCall) (any, error) {
 	log, err := nvmeof.DiscoveryLog(c.Controller)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package step
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,7 +41,7 @@ func rootStep() Step {
 	return Step{
 		Kind:     plan.Kind{Name: RootUnit, Expand: expandRoot},
 		New:      func(d *Deps) engine.Action { return &rootAction{deps: d} },
-		Children: map[string]ChildFunc{"root": rootChild},
+		Children: map[string]ChildFunc{"root": Takes(rootChild)},
 	}
 }
 
@@ -97,11 +96,7 @@ func (a *rootAction) Rollback(context.Context, *plan.Unit) error { return nil }
 
 // rootChild looks at the root from the inside, so that its links mean what
 // they will mean, and makes the mount points of what goes along.
-func rootChild(_ context.Context, in *ChildInput) (any, error) {
-	var p rootParams
-	if err := json.Unmarshal(in.Params, &p); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func rootChild(_ context.Context, _ *ChildInput, p rootParams) (any, error) {
 	if err := unix.Chroot(p.Root); err != nil {
 		return nil, fmt.Errorf("enter %s: %w", p.Root, err)
 	}

@@ -92,14 +92,10 @@ func KeepPlan(ctx context.Context, c Children, dir string, p *plan.Plan) error {
 
 // stateChildren are the child functions of this file.
 func stateChildren() map[string]ChildFunc {
-	return map[string]ChildFunc{"state-read": readState, "state-write": writeState}
+	return map[string]ChildFunc{"state-read": Takes(readState), "state-write": Takes(writeState)}
 }
 
-func writeState(_ context.Context, in *ChildInput) (any, error) {
-	var p keepParams
-	if err := json.Unmarshal(in.Params, &p); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func writeState(_ context.Context, _ *ChildInput, p keepParams) (any, error) {
 	// Only one writes at a time: the call holds the disk.
 	TidyTemporary(filepath.Dir(p.Path), func(name string) bool { return name == StateLastGood })
 	if err := renameio.WriteFile(p.Path, p.Data, 0o600, renameio.WithTempDir(filepath.Dir(p.Path))); err != nil {
@@ -111,11 +107,7 @@ func writeState(_ context.Context, in *ChildInput) (any, error) {
 // maxStateFile bounds each file that is read, in bytes.
 const maxStateFile = 16 << 20
 
-func readState(_ context.Context, in *ChildInput) (any, error) {
-	var p readParams
-	if err := json.Unmarshal(in.Params, &p); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func readState(_ context.Context, in *ChildInput, p readParams) (any, error) {
 	if p.Tidy {
 		TidyTemporary(p.Dir, func(name string) bool {
 			return name == StateLastGood || strings.HasPrefix(name, bundlePrefix) && strings.HasSuffix(name, ".tar.gz")

@@ -68,7 +68,7 @@ func Actions(d *Deps) map[string]engine.Action {
 // ChildFuncs returns every function that may run in a child, by name.
 func ChildFuncs() map[string]ChildFunc {
 	m := stateChildren()
-	m["probe"], m["exists"] = probeMedia, lookFor
+	m["probe"], m["exists"] = Takes(probeMedia), Takes(lookFor)
 	for _, s := range All() {
 		for n, f := range s.Children {
 			m[n] = f

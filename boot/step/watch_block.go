@@ -308,11 +308,7 @@ func (w *BlockWatcher) again(ctx context.Context, name string, err error) {
 
 // probeMedia is the child probe: every medium is read at once, so that one
 // that hangs holds no other back.
-func probeMedia(_ context.Context, in *ChildInput) (any, error) {
-	var list []block.Request
-	if err := json.Unmarshal(in.Params, &list); err != nil {
-		return nil, fmt.Errorf("read parameters: %w", err)
-	}
+func probeMedia(_ context.Context, in *ChildInput, list []block.Request) (any, error) {
 	var wg sync.WaitGroup
 	for i, r := range list {
 		wg.Go(func() {
