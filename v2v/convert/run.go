@@ -345,6 +345,9 @@ func (j *job) verify(ctx context.Context) error {
 		return fmt.Errorf("read back what was written: %w", err)
 	}
 	defer r.Close()
+	if j.dst.Device() != nil && j.format.Name == "raw" && r.Size() > j.written {
+		r = cut{r, j.written} // the device is larger than the disk
+	}
 	if r.Size() != j.written {
 		return fmt.Errorf("read back what was written: it has %d bytes, and %d were to be written", r.Size(), j.written)
 	}

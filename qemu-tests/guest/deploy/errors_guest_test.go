@@ -105,7 +105,7 @@ func TestDisksThatFail(t *testing.T) {
 	t.Log("written")
 	fill(t, below, bytes.Repeat([]byte("old"), 2*half/3))
 	bad := remap(t, "bad", 0, broken(8*mib, 9*mib)...)
-	v2v(t, bad+": input/output error", "convert", "-q", "-f", "raw", "-O", "raw", raw, bad)
+	v2v(t, "zero "+bad+" at |write "+bad+" at |make durable what was written to "+bad+": input/output error", "convert", "-q", "-f", "raw", "-O", "raw", raw, bad)
 	v2v(t, bad+": is there, and fails again and again", deploy(bad, "--force", "-f", "raw", raw)...)
 	remap(t, "bad", 0, sound(half))
 	var done struct {
@@ -139,6 +139,7 @@ func TestDisksThatFail(t *testing.T) {
 	tree.Dir(out).Has(t)
 
 	t.Log("written and forgotten: only reading back finds that")
+	v2v(t, "", "convert", "-q", "--verify", "-f", "raw", "-O", "raw", raw, good)
 	remap(t, "good", half, stretch{half, "flakey", "0 3600 1 drop_writes"})
 	v2v(t, "reads back other than it was written", deploy(good, "--force", "--fresh", "-f", "raw", raw)...)
 	v2v(t, "reads back other than it was written", "convert", "-q", "--verify", "-f", "raw", "-O", "raw", raw, good)
