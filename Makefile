@@ -125,7 +125,7 @@ lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, the import rules and the pac
 ##@ look at it
 
 .PHONY: demo
-demo: build packages kernel ## boot the example appliance; leave out/demo/{report.json,boot.svg,console.log}
+demo: build packages kernel ## boot the example appliance, convert and deploy a disk; leave out/demo/{report.json,boot.svg,console.log}
 	@mkdir -p $(OUT)/demo
 	@qemu-tests/run.sh -run '^TestDemo$$' ./qemu-tests/scenario
 
