@@ -3,6 +3,7 @@ package blocks
 import (
 	"crypto/rand"
 	"fmt"
+	"io"
 
 	"initd/v2v/image"
 )
@@ -25,6 +26,21 @@ type Part struct {
 func WriteParts(f image.File, parts ...Part) error {
 	for _, p := range parts {
 		if _, err := f.WriteAt(p.B, p.At); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Plain is data as they are stored where nothing is compressed.
+func Plain(offset int64, data []byte) image.Encoded {
+	return image.Encoded{Offset: offset, Length: int64(len(data)), Bytes: data, Plain: true}
+}
+
+// PutPlain writes units where the disk has them.
+func PutPlain(w io.WriterAt, units []image.Encoded) error {
+	for _, u := range units {
+		if _, err := w.WriteAt(u.Bytes, u.Offset); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@
 package blocks
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -76,7 +75,7 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 		part := p[done:min(int64(len(p)), int64(done)+length-in)]
 		if kind != image.Data {
 			clear(part)
-		} else if err := ReadFull(r.in, part, place+in); err != nil {
+		} else if err := image.ReadFull(r.in, part, place+in); err != nil {
 			return done, fmt.Errorf("%s: %s: read %d bytes at %d: %w", r.src.Name(), r.info.Format, len(part), place+in, err)
 		}
 		done += len(part)
@@ -137,15 +136,3 @@ func (j *joiner) add(e image.Extent, err error) bool {
 }
 
 func (j *joiner) end() bool { return j.held.Length == 0 || j.yield(j.held, nil) }
-
-// ReadFull fills p; a file that ends before is io.ErrUnexpectedEOF.
-func ReadFull(src io.ReaderAt, p []byte, off int64) error {
-	n, err := src.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}

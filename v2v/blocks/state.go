@@ -82,7 +82,7 @@ func (g *Grower) Recover(s State) error {
 	if b >= g.Blocks {
 		return errAnother
 	}
-	if err := ReadFull(g.F, g.Table[:g.TableEnd(b)], g.TableAt); err != nil {
+	if err := image.ReadFull(g.F, g.Table[:g.TableEnd(b)], g.TableAt); err != nil {
 		return fmt.Errorf("read the table of the unfinished image: %w", err)
 	}
 	return nil

@@ -35,7 +35,7 @@ func (g *Grower) Unit() int64 { return min(Unit, g.Block) }
 
 // Encode is image.Writer's: data are stored as they are.
 func (g *Grower) Encode(_ []byte, offset int64, data []byte) (image.Encoded, error) {
-	return image.Encoded{Offset: offset, Length: int64(len(data)), Bytes: data, Plain: true}, nil
+	return Plain(offset, data), nil
 }
 
 // Put is image.Writer's.
@@ -93,18 +93,11 @@ func (w *Placed) Unit() int64 { return 1 << 20 }
 
 // Encode is image.Writer's.
 func (w *Placed) Encode(_ []byte, offset int64, data []byte) (image.Encoded, error) {
-	return image.Encoded{Offset: offset, Length: int64(len(data)), Bytes: data, Plain: true}, nil
+	return Plain(offset, data), nil
 }
 
 // Put is image.Writer's.
-func (w *Placed) Put(units []image.Encoded) error {
-	for _, u := range units {
-		if _, err := w.WriteAt(u.Bytes, u.Offset); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (w *Placed) Put(units []image.Encoded) error { return PutPlain(w, units) }
 
 // Close is image.Writer's.
 func (w *Placed) Close() error { return nil }

@@ -3,9 +3,7 @@ package formats
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"initd/v2v/image"
@@ -98,18 +96,10 @@ func Detect(src image.Source) (Found, error) {
 func ends(src image.Source) (head, tail []byte, err error) {
 	n := min(src.Size(), probeBytes)
 	head, tail = make([]byte, n), make([]byte, n)
-	if err = readFull(src, head, 0); err == nil {
-		err = readFull(src, tail, src.Size()-n)
+	if err = image.ReadFull(src, head, 0); err == nil {
+		err = image.ReadFull(src, tail, src.Size()-n)
 	}
 	return head, tail, err
-}
-
-func readFull(src image.Source, p []byte, off int64) error {
-	n, err := src.ReadAt(p, off)
-	if n == len(p) || (err != nil && errors.Is(err, io.EOF) && len(p) == 0) {
-		return nil
-	}
-	return err
 }
 
 // choose holds what was found against what was declared; want is the zero Format where nothing was.

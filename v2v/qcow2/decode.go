@@ -7,6 +7,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"initd/v2v/image"
 	"initd/v2v/inflate"
 )
 
@@ -50,7 +51,7 @@ func (d *decoders) cluster(r *reader, out []byte, place, length, guest int64) er
 	}
 	in := take(&d.inputs, int(length))
 	defer d.inputs.Put(in)
-	if err := readFull(r.src, in.b, place); err != nil {
+	if err := image.ReadFull(r.src, in.b, place); err != nil {
 		return fmt.Errorf("%s: read the compressed cluster at %d: %w", r.name, guest, err)
 	}
 	var err error

@@ -21,7 +21,7 @@ type reader struct {
 
 func open(ctx context.Context, src image.Source, opt image.OpenOptions) (image.Reader, error) {
 	head := make([]byte, min(src.Size(), 1<<maxClusterBits))
-	if err := readFull(src, head, 0); err != nil {
+	if err := image.ReadFull(src, head, 0); err != nil {
 		return nil, fmt.Errorf("%s: read the header: %w", src.Name(), err)
 	}
 	h, err := parseHeader(src.Name(), src.Size(), head, opt)
@@ -141,7 +141,7 @@ func (r *reader) entry(off int64) (e, sub uint64, err error) {
 func (r *reader) table(place int64) ([]byte, error) {
 	return r.tables.get(place, func() ([]byte, error) {
 		p := make([]byte, r.clusterSize())
-		if err := readFull(r.src, p, place); err != nil {
+		if err := image.ReadFull(r.src, p, place); err != nil {
 			return nil, fmt.Errorf("%s: read the L2 table at %d: %w", r.name, place, err)
 		}
 		// The file may have changed since it was walked: what was checked then is checked again, as far as it keeps reads inside the file.

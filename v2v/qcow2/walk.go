@@ -3,9 +3,7 @@ package qcow2
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 
 	"initd/v2v/image"
 )
@@ -64,7 +62,7 @@ func (h *header) walk(ctx context.Context, src image.Source) ([]uint64, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := readFull(src, table, int64(e&offsetMask)); err != nil {
+		if err := image.ReadFull(src, table, int64(e&offsetMask)); err != nil {
 			return nil, fmt.Errorf("%s: read an L2 table: %w", h.name, err)
 		}
 		if err := w.l2(table, int64(i)); err != nil {
@@ -81,7 +79,7 @@ func (w *walker) refcounts(ctx context.Context) error {
 			return err
 		}
 		piece = piece[:min(int64(len(piece)), w.reftableEntries*8-at)]
-		if err := readFull(w.src, piece, w.reftableOffset+at); err != nil {
+		if err := image.ReadFull(w.src, piece, w.reftableOffset+at); err != nil {
 			return fmt.Errorf("%s: read the refcount table: %w", w.name, err)
 		}
 		for i := 0; i < len(piece); i += 8 {
@@ -210,7 +208,7 @@ func (w *walker) take(what string, off, length int64, share bool) error {
 
 func readTable(src image.Source, off, entries int64) ([]uint64, error) {
 	p := make([]byte, entries*8)
-	if err := readFull(src, p, off); err != nil {
+	if err := image.ReadFull(src, p, off); err != nil {
 		return nil, fmt.Errorf("%s: read a table: %w", src.Name(), err)
 	}
 	table := make([]uint64, entries)
@@ -218,15 +216,4 @@ func readTable(src image.Source, off, entries int64) ([]uint64, error) {
 		table[i] = binary.BigEndian.Uint64(p[i*8:])
 	}
 	return table, nil
-}
-
-func readFull(src io.ReaderAt, p []byte, off int64) error {
-	n, err := src.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"initd/v2v/blocks"
 	"initd/v2v/image"
 )
 
@@ -11,11 +12,7 @@ import (
 const unit = 1 << 20
 
 // placed writes each byte at its own place.
-type placed struct {
-	dst   image.File
-	zeros bool // the target reads as zeros where nothing was written
-	size  int64
-}
+type placed struct{ blocks.Placed }
 
 var (
 	_ image.Placer       = (*placed)(nil)
@@ -37,38 +34,13 @@ func create(_ context.Context, dst image.Target, size int64, opt image.Options) 
 	if err := f.Truncate(size); err != nil {
 		return nil, fmt.Errorf("%s: set the size to %d bytes: %w", dst.Base(), size, err)
 	}
-	return &placed{dst: f, zeros: dst.ReadsZero(), size: size}, nil
-}
-
-func (w *placed) Unit() int64 { return unit }
-
-func (w *placed) Encode(_ []byte, offset int64, data []byte) (image.Encoded, error) {
-	return image.Encoded{Offset: offset, Length: int64(len(data)), Bytes: data, Plain: true}, nil
-}
-
-func (w *placed) Put(units []image.Encoded) error {
-	for _, u := range units {
-		if _, err := w.WriteAt(u.Bytes, u.Offset); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *placed) WriteAt(p []byte, off int64) (int, error) { return w.dst.WriteAt(p, off) }
-
-func (w *placed) ZeroAt(off, length int64) error {
-	if w.zeros || length == 0 {
-		return nil
-	}
-	return w.dst.Zero(off, length)
+	return &placed{blocks.Placed{F: f, Zeros: dst.ReadsZero()}}, nil
 }
 
 // Checkpoint needs no state: every byte's place is known.
-func (w *placed) Checkpoint() ([]byte, error) { return nil, w.dst.Sync() }
+func (w *placed) Checkpoint() ([]byte, error) { return nil, w.F.Sync() }
 
-func (w *placed) Finish() error { return w.dst.Sync() }
-func (w *placed) Close() error  { return nil }
+func (w *placed) Finish() error { return w.F.Sync() }
 
 // appended writes to what takes bytes in order only; holes become zeros on the way.
 type appended struct {
@@ -80,7 +52,7 @@ type appended struct {
 func (w *appended) Unit() int64 { return unit }
 
 func (w *appended) Encode(_ []byte, offset int64, data []byte) (image.Encoded, error) {
-	return image.Encoded{Offset: offset, Length: int64(len(data)), Bytes: data, Plain: true}, nil
+	return blocks.Plain(offset, data), nil
 }
 
 func (w *appended) Put(units []image.Encoded) error {

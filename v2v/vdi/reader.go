@@ -38,7 +38,7 @@ func open(ctx context.Context, src image.Source, opt image.OpenOptions) (image.R
 		return nil, &image.Error{Fault: image.NotThis, Code: "vdi-magic", Image: src.Name(), Format: name, What: "it is shorter than a header"}
 	}
 	b := make([]byte, headerSize)
-	if err := blocks.ReadFull(src, b, 0); err != nil {
+	if err := image.ReadFull(src, b, 0); err != nil {
 		return nil, fmt.Errorf("%s: vdi: read the header: %w", src.Name(), err)
 	}
 	h := decode(b)
@@ -72,7 +72,7 @@ func readMap(ctx context.Context, src image.Source, h header) (*layout, uint32, 
 			return nil, 0, err
 		}
 		n := min(len(l.table)-i, len(buf)/4)
-		if err := blocks.ReadFull(src, buf[:4*n], int64(h.mapOffset)+4*int64(i)); err != nil {
+		if err := image.ReadFull(src, buf[:4*n], int64(h.mapOffset)+4*int64(i)); err != nil {
 			return nil, 0, fmt.Errorf("%s: vdi: read the map: %w", src.Name(), err)
 		}
 		for j := range n {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 
-	"initd/v2v/blocks"
 	"initd/v2v/image"
 )
 
@@ -156,7 +155,7 @@ func replay(src image.Source, h header) (*overlay, error) {
 		return nil, corrupt(img, "vhdx-log", "the log at %d, of %d bytes, does not fit the file of %d bytes", h.logOffset, h.logLength, src.Size())
 	}
 	j := &journal{b: make([]byte, h.logLength), id: h.log}
-	if err := blocks.ReadFull(src, j.b, int64(h.logOffset)); err != nil {
+	if err := image.ReadFull(src, j.b, int64(h.logOffset)); err != nil {
 		return nil, fmt.Errorf("%s: vhdx: read the log: %w", img, err)
 	}
 	entries := j.active()

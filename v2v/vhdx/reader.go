@@ -38,7 +38,7 @@ type region struct {
 func open(ctx context.Context, src image.Source, opt image.OpenOptions) (image.Reader, error) {
 	img := src.Name()
 	magic := make([]byte, 8)
-	if src.Size() < 8 || blocks.ReadFull(src, magic, 0) != nil || string(magic) != fileMagic {
+	if src.Size() < 8 || image.ReadFull(src, magic, 0) != nil || string(magic) != fileMagic {
 		return nil, &image.Error{Fault: image.NotThis, Code: "vhdx-magic", Image: img, Format: name, What: "it has no VHDX signature"}
 	}
 	if src.Size() < sectionEnd {
@@ -79,7 +79,7 @@ func (o *opening) headers() (header, error) {
 	found := 0
 	for i, at := range []int64{headerAt1, headerAt2} {
 		b := make([]byte, headerSize)
-		if err := blocks.ReadFull(o.in, b, at); err != nil {
+		if err := image.ReadFull(o.in, b, at); err != nil {
 			return best, fmt.Errorf("%s: vhdx: read a header: %w", o.img, err)
 		}
 		h, ok := decodeHeader(b)
@@ -105,7 +105,7 @@ func (o *opening) readRegions() error {
 	var b []byte
 	for i, at := range []int64{regionAt1, regionAt2} {
 		t := make([]byte, regionSize)
-		if err := blocks.ReadFull(o.in, t, at); err != nil {
+		if err := image.ReadFull(o.in, t, at); err != nil {
 			return fmt.Errorf("%s: vhdx: read the region table: %w", o.img, err)
 		}
 		if string(t[:4]) == regiMagic && binary.LittleEndian.Uint32(t[4:]) == checksum(t, 4) {
@@ -172,7 +172,7 @@ func (o *opening) region(b []byte) error {
 // readMetadata reads the items.
 func (o *opening) readMetadata() error {
 	b := make([]byte, metaTable)
-	if err := blocks.ReadFull(o.in, b, o.metadata.at); err != nil {
+	if err := image.ReadFull(o.in, b, o.metadata.at); err != nil {
 		return fmt.Errorf("%s: vhdx: read the metadata: %w", o.img, err)
 	}
 	le := binary.LittleEndian
@@ -216,7 +216,7 @@ func (o *opening) item(id guid, at, length int64, flags uint32) error {
 		return corrupt(o.img, "vhdx-metadata", "the metadata item %s has %d bytes instead of %d", id, length, want)
 	}
 	b := make([]byte, want)
-	if err := blocks.ReadFull(o.in, b, o.metadata.at+at); err != nil {
+	if err := image.ReadFull(o.in, b, o.metadata.at+at); err != nil {
 		return fmt.Errorf("%s: vhdx: read the metadata: %w", o.img, err)
 	}
 	le := binary.LittleEndian
@@ -281,7 +281,7 @@ func (o *opening) readBAT(ctx context.Context) error {
 			return err
 		}
 		n := min(entries-i, int64(len(raw))/8)
-		if err := blocks.ReadFull(o.in, raw[:8*n], o.bat.at+8*i); err != nil {
+		if err := image.ReadFull(o.in, raw[:8*n], o.bat.at+8*i); err != nil {
 			return fmt.Errorf("%s: vhdx: read the block allocation table: %w", o.img, err)
 		}
 		for j := range n {

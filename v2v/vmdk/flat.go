@@ -18,7 +18,7 @@ func (f *flat) size() int64  { return f.bytes }
 func (f *flat) close() error { return f.src.Close() }
 
 func (f *flat) readAt(p []byte, off int64) error {
-	if err := readFull(f.src, p, f.offset+off); err != nil {
+	if err := image.ReadFull(f.src, p, f.offset+off); err != nil {
 		return fmt.Errorf("%s: vmdk: read at %d: %w", f.src.Name(), f.offset+off, err)
 	}
 	return nil

@@ -22,7 +22,7 @@ func probe(head, _ []byte, _ int64) bool {
 // open opens a sparse file with its descriptor inside, or a descriptor with the files that it names.
 func open(ctx context.Context, src image.Source, opt image.OpenOptions) (image.Reader, error) {
 	head := make([]byte, min(src.Size(), sector))
-	if err := readFull(src, head, 0); err != nil {
+	if err := image.ReadFull(src, head, 0); err != nil {
 		return nil, fmt.Errorf("%s: vmdk: read its beginning: %w", src.Name(), err)
 	}
 	if err := foreign(src.Name(), head); err != nil {
@@ -60,7 +60,7 @@ func openHosted(ctx context.Context, src image.Source, h header, opt image.OpenO
 		return nil, corrupt(src.Name(), "vmdk-descriptor", "the descriptor at sector %d, %d sectors long, does not fit the file", h.descOffset, h.descSize)
 	}
 	text := make([]byte, h.descSize*sector)
-	if err := readFull(src, text, int64(h.descOffset)*sector); err != nil {
+	if err := image.ReadFull(src, text, int64(h.descOffset)*sector); err != nil {
 		return nil, fmt.Errorf("%s: vmdk: read the descriptor: %w", src.Name(), err)
 	}
 	d, err := parseDescriptor(src.Name(), text)
@@ -143,13 +143,13 @@ func (d *descriptor) info(h header, size int64) image.Info {
 func openText(ctx context.Context, src image.Source, opt image.OpenOptions) (_ image.Reader, err error) {
 	if src.Size() > maxDescriptor {
 		head := make([]byte, 16<<10)
-		if err := readFull(src, head, 0); err == nil && isText(head) {
+		if err := image.ReadFull(src, head, 0); err == nil && isText(head) {
 			return nil, tooLarge(src.Name(), "vmdk-descriptor", "a descriptor of %d bytes; at most %d are read", src.Size(), maxDescriptor)
 		}
 		return nil, notThis(src.Name())
 	}
 	text := make([]byte, src.Size())
-	if err := readFull(src, text, 0); err != nil {
+	if err := image.ReadFull(src, text, 0); err != nil {
 		return nil, fmt.Errorf("%s: vmdk: read the descriptor: %w", src.Name(), err)
 	}
 	if !isText(text) {
@@ -319,7 +319,7 @@ func (r *reader) sparseExtent(ctx context.Context, src image.Source, e extentLin
 	if src.Size() < sector {
 		return nil, corrupt(src.Name(), "vmdk-extent-short", "a sparse extent of %d bytes", src.Size())
 	}
-	if err := readFull(src, head, 0); err != nil {
+	if err := image.ReadFull(src, head, 0); err != nil {
 		return nil, fmt.Errorf("%s: vmdk: read the header: %w", src.Name(), err)
 	}
 	if err := foreign(src.Name(), head); err != nil {

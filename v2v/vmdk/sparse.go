@@ -60,7 +60,7 @@ func withFooter(src image.Source, h header) (header, bool, error) {
 		}
 		return h, false, corrupt(src.Name(), "vmdk-footer", "the file of %d bytes has no room for the footer that its header promises", size)
 	}
-	if err := readFull(src, b, size-int64(len(b))); err != nil {
+	if err := image.ReadFull(src, b, size-int64(len(b))); err != nil {
 		return h, false, fmt.Errorf("%s: vmdk: read the footer: %w", src.Name(), err)
 	}
 	m := decodeMarker(b)
@@ -150,7 +150,7 @@ func (s *sparse) readAt(p []byte, off int64) error {
 				}
 				n = min(int64(len(p)), n+s.h.grainBytes)
 			}
-			if err = readFull(s.src, p[:n], int64(at)*sector+in); err != nil {
+			if err = image.ReadFull(s.src, p[:n], int64(at)*sector+in); err != nil {
 				err = fmt.Errorf("%s: vmdk: read the grain of sector %d: %w", s.src.Name(), grain*int64(s.h.grain), err)
 			}
 		}
@@ -181,7 +181,7 @@ func (s *sparse) readCompressed(p []byte, grain, in int64, at, next uint32) erro
 	if next > at {
 		guess = min(guess, int64(next-at)*sector)
 	}
-	if err := readFull(s.src, stored[:guess], start); err != nil {
+	if err := image.ReadFull(s.src, stored[:guess], start); err != nil {
 		return fmt.Errorf("%s: vmdk: read the grain of sector %d: %w", s.src.Name(), lba, err)
 	}
 	size := int64(binary.LittleEndian.Uint32(stored[8:]))
@@ -198,7 +198,7 @@ func (s *sparse) readCompressed(p []byte, grain, in int64, at, next uint32) erro
 		return fail("its data of %d bytes reach into the next grain", size)
 	}
 	if end := grainHead + size; end > guess {
-		if err := readFull(s.src, stored[guess:end], start+guess); err != nil {
+		if err := image.ReadFull(s.src, stored[guess:end], start+guess); err != nil {
 			return fmt.Errorf("%s: vmdk: read the grain of sector %d: %w", s.src.Name(), lba, err)
 		}
 	}

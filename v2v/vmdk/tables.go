@@ -88,7 +88,7 @@ func readDirectory(src image.Source, h header, at uint64, what string) ([]uint32
 		return nil, corrupt(src.Name(), "vmdk-gd", "the %s at sector %d has %d bytes, and does not fit the file of %d", what, at, size, src.Size())
 	}
 	b := make([]byte, size)
-	if err := readFull(src, b, int64(at)*sector); err != nil {
+	if err := image.ReadFull(src, b, int64(at)*sector); err != nil {
 		return nil, fmt.Errorf("%s: vmdk: read the %s: %w", src.Name(), what, err)
 	}
 	gd := make([]uint32, h.tables())
@@ -128,7 +128,7 @@ func (t *tables) scan(ctx context.Context, gd []uint32, f func(i int, table []by
 				continue
 			}
 		}
-		if err := readFull(t.src, buf[:size], at); err != nil {
+		if err := image.ReadFull(t.src, buf[:size], at); err != nil {
 			return fmt.Errorf("%s: vmdk: read grain tables: %w", t.src.Name(), err)
 		}
 		for j := range n {
@@ -219,7 +219,7 @@ func (c *grainCheck) finish(ctx context.Context) error {
 func noMore(src image.Source, h header, last uint32) error {
 	at := int64(last) * sector
 	head := make([]byte, grainHead)
-	if err := readFull(src, head, at); err != nil {
+	if err := image.ReadFull(src, head, at); err != nil {
 		return fmt.Errorf("%s: vmdk: read the last grain: %w", src.Name(), err)
 	}
 	at += image.RoundUp(grainHead+int64(binary.LittleEndian.Uint32(head[8:])), sector)
@@ -229,7 +229,7 @@ func noMore(src image.Source, h header, last uint32) error {
 	}
 	if rest <= sector+h.grainBytes {
 		b := make([]byte, rest)
-		if err := readFull(src, b, at); err != nil {
+		if err := image.ReadFull(src, b, at); err != nil {
 			return fmt.Errorf("%s: vmdk: read the end: %w", src.Name(), err)
 		}
 		if image.IsZero(b) {
@@ -279,7 +279,7 @@ func (t *tables) table(i int) ([]uint32, error) {
 		return entries, nil
 	}
 	b := make([]byte, t.h.gtes*4)
-	if err := readFull(t.src, b, int64(t.gd[i])*sector); err != nil {
+	if err := image.ReadFull(t.src, b, int64(t.gd[i])*sector); err != nil {
 		return nil, fmt.Errorf("%s: vmdk: read grain table %d: %w", t.src.Name(), i, err)
 	}
 	entries = make([]uint32, t.h.gtes)
@@ -296,16 +296,4 @@ func (t *tables) table(i int) ([]uint32, error) {
 	}
 	t.cache[i] = entries
 	return entries, nil
-}
-
-// readFull is io.ReaderAt with the end of the file as an error when bytes are missing.
-func readFull(src io.ReaderAt, b []byte, at int64) error {
-	n, err := src.ReadAt(b, at)
-	if n == len(b) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"initd/v2v/blocks"
 	"initd/v2v/image"
 )
 
@@ -75,17 +76,10 @@ func newFlatWriter(dst image.Target, d description, size int64) (*flatWriter, er
 func (w *flatWriter) Unit() int64 { return flatUnit }
 
 func (w *flatWriter) Encode(_ []byte, offset int64, data []byte) (image.Encoded, error) {
-	return image.Encoded{Offset: offset, Length: int64(len(data)), Bytes: data, Plain: true}, nil
+	return blocks.Plain(offset, data), nil
 }
 
-func (w *flatWriter) Put(units []image.Encoded) error {
-	for _, u := range units {
-		if _, err := w.WriteAt(u.Bytes, u.Offset); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (w *flatWriter) Put(units []image.Encoded) error { return blocks.PutPlain(w, units) }
 
 // each calls f with the pieces of a range, by part.
 func (w *flatWriter) each(off, length int64, f func(p image.File, in, done, n int64) error) error {

@@ -107,7 +107,7 @@ func (e *extentFile) recover(done int64) error {
 		return e.forget(0)
 	}
 	e.index = int((done - 1) / coverage)
-	if err := readFull(e.f, e.gt, int64(e.l.table(e.l.h.gd, e.index))*sector); err != nil {
+	if err := image.ReadFull(e.f, e.gt, int64(e.l.table(e.l.h.gd, e.index))*sector); err != nil {
 		// A file that was never written so far has no table there yet.
 		clear(e.gt)
 	}
@@ -175,6 +175,18 @@ func (e *extentFile) flush() error {
 		}
 	}
 	return nil
+}
+
+// keep makes all that was put durable, and a checkpoint of it.
+func (e *extentFile) keep(s state) ([]byte, error) {
+	if err := e.flush(); err != nil {
+		return nil, err
+	}
+	if err := e.f.Sync(); err != nil {
+		return nil, err
+	}
+	s.Next = e.next
+	return s.encode(), nil
 }
 
 // finish writes what is missing, the header last.
@@ -273,13 +285,7 @@ func (w *sparseWriter) Put(units []image.Encoded) error {
 }
 
 func (w *sparseWriter) Checkpoint() ([]byte, error) {
-	if err := w.e.flush(); err != nil {
-		return nil, err
-	}
-	if err := w.e.f.Sync(); err != nil {
-		return nil, err
-	}
-	return (&state{ID: w.desc.id, Next: w.e.next, Done: w.done}).encode(), nil
+	return w.e.keep(state{ID: w.desc.id, Done: w.done})
 }
 
 func (w *sparseWriter) Finish() error { return w.e.finish() }

@@ -97,13 +97,7 @@ func (w *splitWriter) Put(units []image.Encoded) error {
 }
 
 func (w *splitWriter) Checkpoint() ([]byte, error) {
-	if err := w.e.flush(); err != nil {
-		return nil, err
-	}
-	if err := w.e.f.Sync(); err != nil {
-		return nil, err
-	}
-	return (&state{ID: w.desc.id, Part: w.part, Next: w.e.next, Done: w.done}).encode(), nil
+	return w.e.keep(state{ID: w.desc.id, Part: w.part, Done: w.done})
 }
 
 func (w *splitWriter) Finish() error {

@@ -36,10 +36,10 @@ func open(ctx context.Context, src image.Source, opt image.OpenOptions) (image.R
 		return nil, &image.Error{Fault: image.NotThis, Code: "vhd-magic", Image: img, Format: name, What: "it is shorter than a footer"}
 	}
 	head, tail := make([]byte, footerSize), make([]byte, footerSize)
-	if err := blocks.ReadFull(src, head, 0); err != nil {
+	if err := image.ReadFull(src, head, 0); err != nil {
 		return nil, fmt.Errorf("%s: vpc: read its beginning: %w", img, err)
 	}
-	if err := blocks.ReadFull(src, tail, src.Size()-footerSize); err != nil {
+	if err := image.ReadFull(src, tail, src.Size()-footerSize); err != nil {
 		return nil, fmt.Errorf("%s: vpc: read its end: %w", img, err)
 	}
 	inFront := string(head[:8]) == cookie
@@ -132,7 +132,7 @@ func openDynamic(ctx context.Context, src image.Source, f footer) (*dynamic, err
 		return nil, image.Corruptf(img, name, "vhd-header-place", "the dynamic disk header at %d does not fit the file of %d bytes", f.dataOffset, src.Size())
 	}
 	b := make([]byte, dynamicSize)
-	if err := blocks.ReadFull(src, b, int64(f.dataOffset)); err != nil {
+	if err := image.ReadFull(src, b, int64(f.dataOffset)); err != nil {
 		return nil, fmt.Errorf("%s: vpc: read the dynamic disk header: %w", img, err)
 	}
 	be := binary.BigEndian
@@ -161,7 +161,7 @@ func openDynamic(ctx context.Context, src image.Source, f footer) (*dynamic, err
 func (l *dynamic) readTable(ctx context.Context, f footer, at, end int64) error {
 	img := l.src.Name()
 	raw := make([]byte, 4*len(l.bat))
-	if err := blocks.ReadFull(l.src, raw, at); err != nil {
+	if err := image.ReadFull(l.src, raw, at); err != nil {
 		return fmt.Errorf("%s: vpc: read the block allocation table: %w", img, err)
 	}
 	var taken span.Set
@@ -235,7 +235,7 @@ func (l *dynamic) bits(block int64) ([]byte, error) {
 		return b, nil
 	}
 	b = make([]byte, l.bitmap)
-	if err := blocks.ReadFull(l.src, b, int64(l.bat[block])*sector); err != nil {
+	if err := image.ReadFull(l.src, b, int64(l.bat[block])*sector); err != nil {
 		return nil, fmt.Errorf("%s: vpc: read the bitmap of block %d: %w", l.src.Name(), block, err)
 	}
 	l.mu.Lock()
