@@ -25,14 +25,17 @@ type Image struct {
 	load    []string               // their files in the guest, in the order of loading
 }
 
-// NewOverlay starts with nothing: an archive to follow another one, such as one that initd-image has made.
-func NewOverlay(t testing.TB) *Image { return &Image{t: t, carried: map[string]kmod.Module{}} }
+// NewOverlay starts with nothing: an archive to follow another one, such as one that initd-image has made, with the same merged
+// /usr.
+func NewOverlay(t testing.TB) *Image {
+	return &Image{t: t, merged: true, carried: map[string]kmod.Module{}}
+}
 
 // NewImage starts with /dev/console, which the kernel opens before /init runs, the usual empty folders, and Debian's
 // merged /usr: what is put into /lib lies in /usr/lib.
 func NewImage(t testing.TB) *Image {
 	t.Helper()
-	i := NewOverlay(t)
+	i := &Image{t: t, carried: map[string]kmod.Module{}}
 	for _, dir := range mergedDirs {
 		i.must(i.archive.Symlink(dir, "usr"+dir))
 		i.must(i.archive.Dir("/usr"+dir, 0o755))

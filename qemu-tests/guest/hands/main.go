@@ -205,6 +205,8 @@ func do(c command, w *writer) (map[string]any, error) {
 	case "read":
 		b, err := os.ReadFile(c.From)
 		return map[string]any{"text": string(b)}, err
+	case "address": // of the interface From, which is brought up
+		return nil, address(c.From, c.To)
 	case "unlock": // From is the key's name, To the key
 		program := "/usr/bin/initd"
 		if _, err := os.Stat(program); err != nil {
