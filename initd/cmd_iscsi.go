@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/hw/iscsi"
-	"initd/hw/sysfs"
 	"initd/initd/cli"
 )
 
@@ -24,35 +23,14 @@ told from those of open-iscsi's iscsid by a mark in the kernel; those of others 
 	return c
 }
 
-// iscsiHost is this machine's side of sessions.
-type iscsiHost struct {
-	sys     *sysfs.FS
-	kernel  *iscsi.Kernel
-	records iscsi.Records
-}
-
 // openISCSI opens the kernel's software iSCSI, after loading it where load is set.
-func openISCSI(ctx context.Context, run string, load bool) (*iscsiHost, error) {
+func openISCSI(ctx context.Context, run string, load bool) (*iscsi.Host, error) {
 	if load {
 		if err := loadFabric(ctx, "iSCSI sessions", iscsi.Modules()...); err != nil {
 			return nil, err
 		}
 	}
-	sys, err := sysfs.Open("/")
-	if err != nil {
-		return nil, err
-	}
-	k, err := iscsi.OpenKernel(sys)
-	if err != nil {
-		sys.Close()
-		return nil, err
-	}
-	return &iscsiHost{sys: sys, kernel: k, records: iscsi.RecordsAt(run)}, nil
-}
-
-func (h *iscsiHost) close() {
-	h.kernel.Close()
-	h.sys.Close()
+	return iscsi.OpenHost(run)
 }
 
 // chapOf reads the secrets of a session that somebody made by hand.

@@ -40,8 +40,8 @@ func iscsiKeep(ctx context.Context, stdout io.Writer, run string) error {
 	if err != nil {
 		return err
 	}
-	defer h.close()
-	release, err := h.records.Lock(false)
+	defer h.Close()
+	release, err := h.Records.Lock(false)
 	if err != nil {
 		return err
 	}
@@ -49,14 +49,14 @@ func iscsiKeep(ctx context.Context, stdout io.Writer, run string) error {
 	unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | 4) //nolint:errcheck // MCL_ONFAULT: a page must not have to come from a disk that is lost
 	lines := make(chan string)
 	s := &iscsi.Supervisor{
-		Sys: h.sys, Records: h.records,
+		Sys: h.Sys, Records: h.Records,
 		Recover: func(ctx context.Context, rec iscsi.Record, logout bool) error {
 			chap, err := chapOf(rec)
 			if err != nil {
 				return fmt.Errorf("log in to %s again: %w", rec.Config.Target, err)
 			}
 			defer chap.Destroy()
-			return h.kernel.Recover(ctx, rec, chap, logout)
+			return h.Kernel.Recover(ctx, rec, chap, logout)
 		},
 		Tell: func(rec iscsi.Record, n iscsi.News) {
 			select {
@@ -116,8 +116,8 @@ func iscsiRelease(ctx context.Context, stdout, stderr io.Writer, run, target, po
 	if err != nil {
 		return err
 	}
-	defer h.close()
-	list, err := chosenSessions(h.sys, target, portal)
+	defer h.Close()
+	list, err := chosenSessions(h.Sys, target, portal)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func iscsiRelease(ctx context.Context, stdout, stderr io.Writer, run, target, po
 	}
 	for _, s := range list {
 		isid, _ := s.ISID()
-		if err := h.give(s, isid.String()); err != nil {
+		if err := give(h, s, isid.String()); err != nil {
 			return err
 		}
 		fmt.Fprintf(stdout, "session %d: %s at %s: given away\n", s.ID, s.Target, s.Portal)
@@ -136,17 +136,17 @@ func iscsiRelease(ctx context.Context, stdout, stderr io.Writer, run, target, po
 
 // give gives one session away. Where it is a unit's, the record stays, so that
 // the unit counts on it still; the mark in the kernel is what makes it ours.
-func (h *iscsiHost) give(s iscsi.Session, isid string) error {
-	rec, err := h.records.Read(isid)
+func give(h *iscsi.Host, s iscsi.Session, isid string) error {
+	rec, err := h.Records.Read(isid)
 	if err != nil || rec.Unit == "" {
-		if err := h.kernel.Release(iscsi.Record{Session: s.ID, ISID: isid}); err != nil {
+		if err := h.Kernel.Release(iscsi.Record{Session: s.ID, ISID: isid}); err != nil {
 			return err
 		}
-		return h.records.Remove(isid)
+		return h.Records.Remove(isid)
 	}
 	rec.Given, rec.Key, rec.File = true, "", ""
-	if err := h.records.Write(rec); err != nil {
+	if err := h.Records.Write(rec); err != nil {
 		return err
 	}
-	return h.kernel.Release(rec)
+	return h.Kernel.Release(rec)
 }

@@ -113,7 +113,7 @@ func (l *iscsiLogin) do(ctx context.Context, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		return err
 	}
-	defer h.close()
+	defer h.Close()
 	results := make([]sessionJSON, len(wanted))
 	var wg sync.WaitGroup
 	for i, c := range wanted {
@@ -193,11 +193,11 @@ func (l *iscsiLogin) found(ctx context.Context, base iscsi.Config, chap *iscsi.C
 }
 
 // one makes one session, unless it is there.
-func (l *iscsiLogin) one(ctx context.Context, h *iscsiHost, c iscsi.Config, chap *iscsi.CHAP) sessionJSON {
+func (l *iscsiLogin) one(ctx context.Context, h *iscsi.Host, c iscsi.Config, chap *iscsi.CHAP) sessionJSON {
 	out := sessionJSON{Target: c.Target, Portal: c.Portal.Address()}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	list, err := iscsi.Sessions(h.sys)
+	list, err := iscsi.Sessions(h.Sys)
 	if err != nil {
 		out.failed = err
 		return out
@@ -210,27 +210,27 @@ func (l *iscsiLogin) one(ctx context.Context, h *iscsiHost, c iscsi.Config, chap
 			}
 			// it may be asked for other LUNs than before
 			rec := iscsi.Record{Session: s.ID, Host: s.Host, Config: c}
-			out.failed = h.kernel.Scan(ctx, rec)
+			out.failed = h.Kernel.Scan(ctx, rec)
 			out.refresh(h, s.ID)
 			return out
 		}
 	}
-	rec, err := h.kernel.Login(ctx, c, chap, func(r iscsi.Record) error {
+	rec, err := h.Kernel.Login(ctx, c, chap, func(r iscsi.Record) error {
 		r.File = l.chapFile
-		return h.records.Write(r)
+		return h.Records.Write(r)
 	})
 	out.failed = err
 	var missing *iscsi.NoLUNError
 	if err == nil || errors.As(err, &missing) {
 		out.refresh(h, rec.Session)
 	} else if rec.ISID != "" {
-		out.failed = errors.Join(err, h.records.Remove(rec.ISID))
+		out.failed = errors.Join(err, h.Records.Remove(rec.ISID))
 	}
 	return out
 }
 
-func (s *sessionJSON) refresh(h *iscsiHost, id uint32) {
-	if now, err := iscsi.ReadSession(h.sys, id); err == nil {
+func (s *sessionJSON) refresh(h *iscsi.Host, id uint32) {
+	if now, err := iscsi.ReadSession(h.Sys, id); err == nil {
 		s.Session = &now
 	}
 }

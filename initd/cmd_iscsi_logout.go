@@ -87,7 +87,7 @@ func (l *iscsiLogout) do(ctx context.Context, stdout, stderr io.Writer) error {
 		if err != nil {
 			return err
 		}
-		defer h.close()
+		defer h.Close()
 		for _, s := range list {
 			results = append(results, sessionJSON{Target: s.Target, Portal: s.Portal, Session: &s, outcome: outcome{failed: l.one(ctx, h, s)}})
 		}
@@ -107,27 +107,27 @@ func (l *iscsiLogout) do(ctx context.Context, stdout, stderr io.Writer) error {
 	})
 }
 
-func (l *iscsiLogout) one(ctx context.Context, h *iscsiHost, s iscsi.Session) error {
+func (l *iscsiLogout) one(ctx context.Context, h *iscsi.Host, s iscsi.Session) error {
 	if !l.force {
 		for _, d := range s.Disks {
-			if by := usedBy(h.sys, d.Name); by != "" {
+			if by := usedBy(h.Sys, d.Name); by != "" {
 				return fmt.Errorf("log out of %s: %s is used by %s; end that first, or give --force", s.Target, d.Node(), by)
 			}
 		}
 	}
 	isid, _ := s.ISID()
-	rec, recErr := h.records.Read(isid.String())
+	rec, recErr := h.Records.Read(isid.String())
 	if recErr != nil { // made by an initd whose records are gone
 		rec = iscsi.Record{Session: s.ID, Host: s.Host, ISID: isid.String()}
 	}
-	if err := h.records.Remove(isid.String()); err != nil { // first: nobody recovers it from here on
+	if err := h.Records.Remove(isid.String()); err != nil { // first: nobody recovers it from here on
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	err := h.kernel.Logout(ctx, rec)
+	err := h.Kernel.Logout(ctx, rec)
 	if err != nil && recErr == nil {
-		err = errors.Join(err, h.records.Write(rec))
+		err = errors.Join(err, h.Records.Write(rec))
 	}
 	return err
 }

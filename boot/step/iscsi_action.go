@@ -205,11 +205,12 @@ func (a *iscsiPathAction) logIn(ctx context.Context, us []*plan.Unit, which []in
 
 // loginSessions is the child iscsi-login.
 func loginSessions(ctx context.Context, in *ChildInput, p iscsiLoginParams) (any, error) {
-	h, err := openISCSIHost(p.Run)
+	host, err := iscsi.OpenHost(p.Run)
 	if err != nil {
 		return nil, err
 	}
-	defer h.close()
+	defer host.Close()
+	h := &iscsiChild{host}
 	var wg sync.WaitGroup
 	for i, part := range p.Parts {
 		wg.Go(func() {
@@ -230,38 +231,17 @@ func loginSessions(ctx context.Context, in *ChildInput, p iscsiLoginParams) (any
 	return nil, nil
 }
 
-// iscsiChildHost is the kernel's side, in a child.
-type iscsiChildHost struct {
-	sys     *sysfs.FS
-	kernel  *iscsi.Kernel
-	records iscsi.Records
-}
+// iscsiChild is the kernel's side, in a child.
+type iscsiChild struct{ *iscsi.Host }
 
-func openISCSIHost(run string) (*iscsiChildHost, error) {
-	sys, err := sysfs.Open("/")
-	if err != nil {
-		return nil, err
-	}
-	k, err := iscsi.OpenKernel(sys)
-	if err != nil {
-		return nil, errors.Join(err, sys.Close())
-	}
-	return &iscsiChildHost{sys: sys, kernel: k, records: iscsi.RecordsAt(run)}, nil
-}
-
-func (h *iscsiChildHost) close() {
-	h.kernel.Close()
-	h.sys.Close()
-}
-
-func (h *iscsiChildHost) login(ctx context.Context, part iscsiLoginPart, files []*os.File) error {
+func (h *iscsiChild) login(ctx context.Context, part iscsiLoginPart, files []*os.File) error {
 	chap, err := chapFrom(part, files)
 	if err != nil {
 		return err
 	}
 	defer chap.Destroy()
 	if part.Record != nil {
-		err := h.kernel.Recover(ctx, *part.Record, chap, part.Logout)
+		err := h.Kernel.Recover(ctx, *part.Record, chap, part.Logout)
 		if errors.Is(err, iscsi.ErrGone) {
 			return &ChildError{CodeText: "ISCSI-GONE", Message: err.Error()}
 		}
@@ -275,29 +255,29 @@ func (h *iscsiChildHost) login(ctx context.Context, part iscsiLoginPart, files [
 	if err := h.endHalves(ctx, part.Config); err != nil {
 		return err
 	}
-	rec, err := h.kernel.Login(ctx, part.Config, chap, func(rec iscsi.Record) error {
+	rec, err := h.Kernel.Login(ctx, part.Config, chap, func(rec iscsi.Record) error {
 		rec.Unit = part.Unit
 		if part.CHAP != nil {
 			rec.Key = part.CHAP.Key
 		}
-		return h.records.Write(rec)
+		return h.Records.Write(rec)
 	})
 	var missing *iscsi.NoLUNError
 	if err != nil && rec.ISID != "" {
 		if errors.As(err, &missing) { // the session is good, but nobody wants it without its disk: the next attempt looks anew
 			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-			err = errors.Join(err, h.kernel.Logout(bounded, rec))
+			err = errors.Join(err, h.Kernel.Logout(bounded, rec))
 			cancel()
 		}
-		err = errors.Join(err, h.records.Remove(rec.ISID))
+		err = errors.Join(err, h.Records.Remove(rec.ISID))
 	}
 	return err
 }
 
 // endHalves ends what a killed login left: a session of ours that never
 // carried I/O, or of which nobody has a record.
-func (h *iscsiChildHost) endHalves(ctx context.Context, c iscsi.Config) error {
-	list, err := iscsi.Sessions(h.sys)
+func (h *iscsiChild) endHalves(ctx context.Context, c iscsi.Config) error {
+	list, err := iscsi.Sessions(h.Sys)
 	if err != nil {
 		return err
 	}
@@ -307,10 +287,10 @@ func (h *iscsiChildHost) endHalves(ctx context.Context, c iscsi.Config) error {
 		if !half {
 			continue
 		}
-		if err := h.kernel.End(ctx, s); err != nil {
+		if err := h.Kernel.End(ctx, s); err != nil {
 			return err
 		}
-		if err := h.records.Remove(isid.String()); err != nil {
+		if err := h.Records.Remove(isid.String()); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,7 @@ import (
 
 	"initd/qemu-tests/guest/event"
 	"initd/qemu-tests/guest/kernel"
+	"initd/qemu-tests/guest/life"
 	"initd/qemu-tests/guest/plan"
 )
 
@@ -30,29 +31,7 @@ import (
 // hold the pipe.
 const leftoverGuard = 5 * time.Second
 
-func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "guest:", err)
-	}
-	if err := kernel.PowerOff(); err != nil {
-		fmt.Fprintln(os.Stderr, "guest:", err)
-	}
-}
-
-func run() error {
-	if err := kernel.Mount(); err != nil {
-		return err
-	}
-	port, err := event.Open()
-	if err != nil {
-		return err
-	}
-	err = work(port)
-	if err != nil {
-		err = errors.Join(err, port.Emit("broken", map[string]any{"error": err.Error()}))
-	}
-	return errors.Join(err, port.Emit("end", nil), port.Drain())
-}
+func main() { life.Live("guest", work) }
 
 func work(port *event.Port) error {
 	if err := port.Emit("boot", nil); err != nil {

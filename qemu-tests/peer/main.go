@@ -16,7 +16,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -27,18 +26,17 @@ import (
 
 	"initd/qemu-tests/guest/event"
 	"initd/qemu-tests/guest/kernel"
+	"initd/qemu-tests/guest/life"
 	"initd/qemu-tests/guest/plan"
 	"initd/qemu-tests/peer/config"
 )
 
 func main() {
 	if os.Getpid() == 1 {
-		if err := guest(); err != nil {
-			fmt.Fprintln(os.Stderr, "peer:", err)
-		}
-		if err := kernel.PowerOff(); err != nil {
-			fmt.Fprintln(os.Stderr, "peer:", err)
-		}
+		// Every signal is taken: one that is not would be a kernel panic in process 1.
+		signals := make(chan os.Signal, 16)
+		signal.Notify(signals)
+		life.Live("peer", func(port *event.Port) error { return guest(port, signals) })
 		return
 	}
 	if len(os.Args) != 2 {
@@ -51,18 +49,8 @@ func main() {
 	}
 }
 
-// guest is the life of a machine's first process. Every signal is taken: one
-// that is not would be a kernel panic in process 1.
-func guest() error {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals)
-	if err := kernel.Mount(); err != nil {
-		return err
-	}
-	port, err := event.Open()
-	if err != nil {
-		return err
-	}
+// guest is the work of a machine's first process.
+func guest(port *event.Port, signals <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -72,11 +60,7 @@ func guest() error {
 			}
 		}
 	}()
-	err = inGuest(ctx, cancel, port)
-	if err != nil {
-		err = errors.Join(err, port.Emit("broken", map[string]any{"error": err.Error()}))
-	}
-	return errors.Join(err, port.Emit("end", nil), port.Drain())
+	return inGuest(ctx, cancel, port)
 }
 
 func inGuest(ctx context.Context, cancel context.CancelFunc, port *event.Port) error {

@@ -27,6 +27,7 @@ import (
 	"initd/hw/kmip"
 	"initd/qemu-tests/guest/event"
 	"initd/qemu-tests/guest/kernel"
+	"initd/qemu-tests/guest/life"
 	"initd/qemu-tests/guest/plan"
 	"initd/qemu-tests/peer/network"
 )
@@ -47,26 +48,7 @@ type task struct {
 func main() {
 	signal.Notify(make(chan os.Signal, 16))
 	log.SetOutput(io.Discard)
-	if err := guest(); err != nil {
-		fmt.Fprintln(os.Stderr, "client:", err)
-	}
-	if err := kernel.PowerOff(); err != nil {
-		fmt.Fprintln(os.Stderr, "client:", err)
-	}
-}
-
-func guest() error {
-	if err := kernel.Mount(); err != nil {
-		return err
-	}
-	port, err := event.Open()
-	if err != nil {
-		return err
-	}
-	if err = work(port); err != nil {
-		err = errors.Join(err, port.Emit("broken", map[string]any{"error": err.Error()}))
-	}
-	return errors.Join(err, port.Emit("end", nil), port.Drain())
+	life.Live("client", work)
 }
 
 func work(port *event.Port) error {
