@@ -140,6 +140,7 @@ func TestDisksThatFail(t *testing.T) {
 
 	t.Log("written and forgotten: only reading back finds that")
 	v2v(t, "", "convert", "-q", "--verify", "-f", "raw", "-O", "raw", raw, good)
+	fill(t, good, bytes.Repeat([]byte("old"), half/3))
 	remap(t, "good", half, stretch{half, "flakey", "0 3600 1 drop_writes"})
 	v2v(t, "reads back other than it was written", deploy(good, "--force", "--fresh", "-f", "raw", raw)...)
 	v2v(t, "reads back other than it was written", "convert", "-q", "--verify", "-f", "raw", "-O", "raw", raw, good)
