@@ -280,10 +280,5 @@ func (p *ibft) secret(at int) (*secret.Buffer, error) {
 	if err != nil || len(b) == 0 {
 		return nil, err
 	}
-	s, err := secret.New(len(b))
-	if err != nil {
-		return nil, err
-	}
-	copy(s.Bytes(), b)
-	return s, nil
+	return secret.Copy(b)
 }

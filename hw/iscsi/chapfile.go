@@ -83,9 +83,9 @@ func (c *CHAP) set(line int, name string, value []byte) error {
 	case "mutual-user":
 		c.MutualUser = string(value)
 	case "secret":
-		c.Secret, err = copied(value)
+		c.Secret, err = secret.Copy(value)
 	case "mutual-secret":
-		c.Mutual, err = copied(value)
+		c.Mutual, err = secret.Copy(value)
 	case "algorithms":
 		for a := range bytes.SplitSeq(value, []byte{','}) {
 			c.Algorithms = append(c.Algorithms, string(bytes.TrimSpace(a)))
@@ -94,15 +94,6 @@ func (c *CHAP) set(line int, name string, value []byte) error {
 		return fmt.Errorf("line %d: it begins with none of user, secret, mutual-user, mutual-secret and algorithms", line)
 	}
 	return err
-}
-
-func copied(b []byte) (*secret.Buffer, error) {
-	s, err := secret.New(len(b))
-	if err != nil {
-		return nil, err
-	}
-	copy(s.Bytes(), b)
-	return s, nil
 }
 
 // Destroy wipes the secrets.

@@ -75,6 +75,11 @@ func New(size int) (*Buffer, error) {
 // From moves plain into a new buffer: plain is zeroed, whether or not an error is returned.
 func From(plain []byte) (*Buffer, error) {
 	defer clear(plain)
+	return Copy(plain)
+}
+
+// Copy copies plain, which somebody else wipes, into a new buffer.
+func Copy(plain []byte) (*Buffer, error) {
 	b, err := New(len(plain))
 	if err != nil {
 		return nil, err

@@ -92,22 +92,22 @@ func mediaFaults() map[string]func(r *mediaRoom) {
 			r.mend[id] = mend
 		}
 	}
+	// keyed is a volume whose line says another key than the good one.
+	keyed := func(id, key string) func(*mediaRoom) {
+		return func(r *mediaRoom) {
+			r.volume(id, nil)
+			r.luks = strings.Replace(r.luks, "partlabel/"+id+", key: {file: /etc/initd/keys/good}", "partlabel/"+id+", key: "+key, 1)
+			r.keys[id] = pass
+		}
+	}
 	return map[string]func(r *mediaRoom){
 		"disk-missing": func(r *mediaRoom) {
 			r.luks += "    - {name: disk-missing, device: id/virtio-disk-missing, key: {file: /etc/initd/keys/good}, wait: 20s}\n"
 		},
-		"label-twice": func(r *mediaRoom) { r.volume("label-twice", nil); r.partition("label-twice", 1, nil) },
-		"wrong-key": func(r *mediaRoom) {
-			r.volume("wrong-key", nil)
-			r.luks = strings.Replace(r.luks, "partlabel/wrong-key, key: {file: /etc/initd/keys/good}", "partlabel/wrong-key, key: {file: /etc/initd/keys/other}", 1)
-			r.keys["wrong-key"] = pass
-		},
-		"wrong-phrase": func(r *mediaRoom) {
-			r.volume("wrong-phrase", nil)
-			r.luks = strings.Replace(r.luks, "partlabel/wrong-phrase, key: {file: /etc/initd/keys/good}", "partlabel/wrong-phrase, key: prompt", 1)
-			r.keys["wrong-phrase"] = pass
-		},
-		"blank": func(r *mediaRoom) { r.volume("blank", func(b []byte) []byte { return make([]byte, len(b)) }) },
+		"label-twice":  func(r *mediaRoom) { r.volume("label-twice", nil); r.partition("label-twice", 1, nil) },
+		"wrong-key":    keyed("wrong-key", "{file: /etc/initd/keys/other}"),
+		"wrong-phrase": keyed("wrong-phrase", "prompt"),
+		"blank":        func(r *mediaRoom) { r.volume("blank", func(b []byte) []byte { return make([]byte, len(b)) }) },
 		"damaged": func(r *mediaRoom) {
 			r.volume("damaged", func(b []byte) []byte {
 				size := int(binary.BigEndian.Uint64(b[8:]))
@@ -131,16 +131,8 @@ func mediaFaults() map[string]func(r *mediaRoom) {
 			r.volume("header-missing", nil)
 			r.luks = strings.Replace(r.luks, "device: partlabel/header-missing,", "device: partlabel/header-missing, header: partlabel/header-missing-header,", 1)
 		},
-		"key-file": func(r *mediaRoom) {
-			r.volume("key-file", nil)
-			r.luks = strings.Replace(r.luks, "partlabel/key-file, key: {file: /etc/initd/keys/good}", "partlabel/key-file, key: {file: /etc/initd/keys/gone.key}", 1)
-			r.keys["key-file"] = pass
-		},
-		"key-file-mode": func(r *mediaRoom) {
-			r.volume("key-file-mode", nil)
-			r.luks = strings.Replace(r.luks, "partlabel/key-file-mode, key: {file: /etc/initd/keys/good}", "partlabel/key-file-mode, key: {file: /etc/open.key}", 1)
-			r.keys["key-file-mode"] = pass
-		},
+		"key-file":      keyed("key-file", "{file: /etc/initd/keys/gone.key}"),
+		"key-file-mode": keyed("key-file-mode", "{file: /etc/open.key}"),
 		"no-fs": func(r *mediaRoom) {
 			r.partition("no-fs", 8, nil)
 			r.mounts += "  - {what: partlabel/no-fs, where: /srv/no-fs, type: ext4}\n"

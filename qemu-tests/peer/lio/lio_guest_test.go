@@ -315,13 +315,20 @@ func (m *machine) refusals(t *testing.T) {
 	m.noSessions()
 }
 
-// lost waits until the kernel says that a session's connection failed.
+// lost waits until the kernel says that a session's connection failed, and shows it: it tells first, and a work of the kernel's changes the
+// state then, without an event (iscsi_conn_error_event, drivers/scsi/scsi_transport_iscsi.c).
 func (m *machine) lost(events <-chan iscsi.Event, rec iscsi.Record) {
 	m.Helper()
 	for e := range events {
-		if e.Kind == iscsi.Lost && e.Session == rec.Session {
-			return
+		if e.Kind != iscsi.Lost || e.Session != rec.Session {
+			continue
 		}
+		for end := time.Now().Add(guard); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			if s, err := iscsi.ReadSession(m.sys, rec.Session); err != nil || !s.LoggedIn() {
+				return
+			}
+		}
+		m.Fatal("the loss was told, and the session is said to be up")
 	}
 	m.Fatal("the loss was not told")
 }
