@@ -233,7 +233,7 @@ func folderSecrets(sys *sysfs.FS, index int) (one, reverse *secret.Buffer, err e
 	if err != nil {
 		return nil, nil, fmt.Errorf("CHAP secret of the iBFT's target %d: %w", index, err)
 	}
-	for _, n := range names {
+	for _, n := range names[:min(len(names), 2*maxIBFTItems)] {
 		d := folder{sys, ibftFolder + "/" + n}
 		if i, err := d.number("index"); !strings.HasPrefix(n, "target") || err != nil || i != index {
 			continue
