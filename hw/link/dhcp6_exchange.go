@@ -101,18 +101,23 @@ func (c *client6) extendOnce(ctx context.Context, kind dhcpv6.MessageType, serve
 	return v.take(ctx, kind, server, l, retransmission{first: wait, total: wait, count: 1})
 }
 
-// confirm asks whether the address is still one of this network (18.2.3). Servers that do not know stay silent.
-func (c *client6) confirm(ctx context.Context, l Lease6) error {
+// exchange sends one message by a conversation of its own, until accept takes an answer or r is over.
+func (c *client6) exchange(ctx context.Context, kind dhcpv6.MessageType, server []byte, about *Lease6, r retransmission, accept func(*dhcpv6.Message) (bool, error)) error {
 	v, err := c.converse(ctx)
 	if err != nil {
 		return err
 	}
 	defer v.close()
-	m, err := v.request(dhcpv6.MessageTypeConfirm, nil, &l)
+	m, err := v.request(kind, server, about)
 	if err != nil {
 		return err
 	}
-	return v.ask(ctx, m, confirming(), func(a *dhcpv6.Message) (bool, error) {
+	return v.ask(ctx, m, r, accept)
+}
+
+// confirm asks whether the address is still one of this network (18.2.3). Servers that do not know stay silent.
+func (c *client6) confirm(ctx context.Context, l Lease6) error {
+	return c.exchange(ctx, dhcpv6.MessageTypeConfirm, nil, &l, confirming(), func(a *dhcpv6.Message) (bool, error) {
 		if a.MessageType != dhcpv6.MessageTypeReply {
 			return false, nil
 		}
@@ -125,16 +130,9 @@ func (c *client6) confirm(ctx context.Context, l Lease6) error {
 
 // decline tells the server that somebody else has the address (18.2.8).
 func (c *client6) decline(ctx context.Context, l Lease6) error {
-	v, err := c.converse(ctx)
-	if err != nil {
-		return err
-	}
-	defer v.close()
-	m, err := v.request(dhcpv6.MessageTypeDecline, l.Server, &l)
-	if err != nil {
-		return err
-	}
-	err = v.ask(ctx, m, declining(), func(a *dhcpv6.Message) (bool, error) { return a.MessageType == dhcpv6.MessageTypeReply, nil })
+	err := c.exchange(ctx, dhcpv6.MessageTypeDecline, l.Server, &l, declining(), func(a *dhcpv6.Message) (bool, error) {
+		return a.MessageType == dhcpv6.MessageTypeReply, nil
+	})
 	if errors.Is(err, ErrNoServer) {
 		return nil // it finds out by itself
 	}
@@ -143,17 +141,8 @@ func (c *client6) decline(ctx context.Context, l Lease6) error {
 
 // information asks for name servers alone (18.2.6).
 func (c *client6) information(ctx context.Context, _ func(error)) (Lease6, error) {
-	v, err := c.converse(ctx)
-	if err != nil {
-		return Lease6{}, err
-	}
-	defer v.close()
-	m, err := v.request(dhcpv6.MessageTypeInformationRequest, nil, nil)
-	if err != nil {
-		return Lease6{}, err
-	}
 	l := Lease6{}
-	err = v.ask(ctx, m, informing(), func(a *dhcpv6.Message) (bool, error) {
+	err := c.exchange(ctx, dhcpv6.MessageTypeInformationRequest, nil, nil, informing(), func(a *dhcpv6.Message) (bool, error) {
 		if a.MessageType != dhcpv6.MessageTypeReply {
 			return false, nil
 		}
