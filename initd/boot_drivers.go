@@ -16,6 +16,17 @@ func (o *orchestrator) drivers(ctx context.Context, plugged chan struct{}) {
 	}
 }
 
+// modulesAhead loads what the plan's units will ask for, while what they need is on its way. Whoever needs one asks for it
+// himself, and says what is wrong with it.
+func (o *orchestrator) modulesAhead(ctx context.Context) {
+	if o.root.inside {
+		return
+	}
+	for _, u := range o.chosen.plan.Units {
+		_ = o.modules().Load(ctx, u.Wants.Modules...)
+	}
+}
+
 // linkModprobe lets the kernel's own requests for modules find this program.
 // The link is not in the image: on its way to /init, and while the drivers
 // are loaded, the kernel asks for dozens of algorithms that no module has, and

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -28,14 +29,14 @@ type chosen struct {
 // from booting. In order: the file on the state disk with its layers, else the
 // image's with them; the last plan that reached ready; the image's file alone;
 // a plan with nothing in it, so that network, prompt and commands are there.
-func choosePlan(file string, state step.StateFiles, facts plan.Facts) chosen {
+func choosePlan(file string, state step.StateFiles, facts plan.Facts, parse parser) chosen {
 	c := chosen{config: filepath.Dir(file)}
 	for _, p := range state.Problems {
 		c.notices = append(c.notices, "state disk: "+p)
 	}
 	sources, err := bootSources(file, state)
 	if err == nil {
-		c.plan, err = compileSources(sources, facts)
+		c.plan, err = compileSources(sources, facts, parse)
 	}
 	if err == nil {
 		c.notices = append(c.notices, c.plan.Notes...)
@@ -52,7 +53,7 @@ func choosePlan(file string, state step.StateFiles, facts plan.Facts) chosen {
 		return c
 	}
 	if own, err := appliance.ReadSources(file); err == nil {
-		if p, err := compileSources(own, facts); err == nil {
+		if p, err := compileSources(own, facts, parse); err == nil {
 			c.plan = p
 			c.notices = append([]string{"the image's own file is used, without the state disk's: " + bad}, c.notices...)
 			return c
@@ -74,8 +75,35 @@ func bootSources(file string, state step.StateFiles) ([]appliance.Source, error)
 	return append(own, state.Sources...), err
 }
 
-func compileSources(list []appliance.Source, facts plan.Facts) (*plan.Plan, error) {
-	a, err := appliance.Parse(list)
+// parser is appliance.Parse, or what did its work before.
+type parser func([]appliance.Source) (*appliance.Appliance, error)
+
+// parseAhead parses the image's own file while the drivers are loaded: with no state disk that is what the boot runs. The parser
+// gives that appliance once, for the same text, and parses anything else.
+func parseAhead(file string) parser {
+	type parsed struct {
+		sources   []appliance.Source
+		appliance *appliance.Appliance
+		err       error
+	}
+	ahead := make(chan parsed, 1)
+	go func() {
+		defer close(ahead)
+		if sources, err := appliance.ReadSources(file); err == nil {
+			a, err := appliance.Parse(sources)
+			ahead <- parsed{sources, a, err}
+		}
+	}()
+	return func(sources []appliance.Source) (*appliance.Appliance, error) {
+		if p, ok := <-ahead; ok && reflect.DeepEqual(p.sources, sources) {
+			return p.appliance, p.err
+		}
+		return appliance.Parse(sources)
+	}
+}
+
+func compileSources(list []appliance.Source, facts plan.Facts, parse parser) (*plan.Plan, error) {
+	a, err := parse(list)
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func TestChoosePlan(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := choosePlan(tt.file, tt.state, plan.Facts{})
+			c := choosePlan(tt.file, tt.state, plan.Facts{}, parseAhead(tt.file))
 			first := ""
 			if len(c.notices) > 0 {
 				first = c.notices[0]

@@ -13,6 +13,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"initd/boot/appliance"
 	"initd/boot/engine"
 	"initd/boot/plan"
 	"initd/boot/report"
@@ -123,6 +124,10 @@ func boot(ctx context.Context, p places) error {
 	defer ready()
 	go o.beat(beating)
 	go o.screen.waits(life)
+	parse := parser(appliance.Parse)
+	if !o.root.inside {
+		parse = parseAhead(p.file)
+	}
 	plugged := make(chan struct{})
 	go o.drivers(life, plugged)
 	<-plugged
@@ -135,7 +140,7 @@ func boot(ctx context.Context, p places) error {
 	} else {
 		state := o.stateDisk(life)
 		_ = o.loader.Load(life, "iscsi_ibft") // without it, or without its table, there is nothing to say
-		o.chosen = choosePlan(p.file, state, hostFacts())
+		o.chosen = choosePlan(p.file, state, hostFacts(), parse)
 		o.clock(state)
 		o.nameHost()
 	}
@@ -147,6 +152,7 @@ func boot(ctx context.Context, p places) error {
 	if err := o.makeEngine(upkeep); err != nil {
 		return err
 	}
+	go o.modulesAhead(life)
 	go o.serve(life)
 	kept := make(chan struct{})
 	go func() {

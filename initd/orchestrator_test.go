@@ -53,7 +53,7 @@ func runOrchestrator(ctx context.Context, file, dir string) (done chan error, er
 	if err != nil {
 		return nil, err
 	}
-	p, err := compileSources(sources, plan.Facts{})
+	p, err := compileSources(sources, plan.Facts{}, appliance.Parse)
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func (x *Index) Coldplug(modaliases []string) Resolution {
 // loaded all the same. One that finds after all that there is nothing for it (ENODEV: a processor's modalias matches
 // more than it has) is no error.
 func (l *Loader) Coldplug(ctx context.Context) error {
-	all, err := Modaliases(l.machine.FS())
+	all, err := Modaliases(l.sys.FS())
 	if err != nil {
 		return err
 	}

@@ -151,7 +151,7 @@ func TestModprobePassesParametersAndRemoves(t *testing.T) {
 
 func TestColdplugLoadsTheMachinesDrivers(t *testing.T) {
 	l := system(t)
-	aliases, err := Modaliases(l.machine.FS())
+	aliases, err := Modaliases(l.sys.FS())
 	if err != nil {
 		t.Fatal(err)
 	}

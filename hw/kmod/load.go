@@ -41,14 +41,13 @@ type kernel interface {
 
 // Loader loads modules of one tree into the running kernel. It is safe for concurrent use.
 type Loader struct {
-	index   *Index
-	dir     string   // lib/modules/RELEASE, absolute
-	tree    *os.Root // there; nil if it is missing
-	machine *os.Root // holds sys and proc
-	sys     *sysfs.FS
-	config  Config
-	avoid   map[string]bool // what no alias may load
-	kernel  kernel
+	index  *Index
+	dir    string   // lib/modules/RELEASE, absolute
+	tree   *os.Root // there; nil if it is missing
+	sys    *sysfs.FS
+	config Config
+	avoid  map[string]bool // what no alias may load
+	kernel kernel
 
 	mu       sync.Mutex
 	inflight map[string]*flight
@@ -76,10 +75,9 @@ func open(root, release string) (*Loader, error) { return openAt(root, release, 
 func openAt(root, release, machine string, k kernel) (*Loader, error) {
 	l := &Loader{kernel: k, inflight: map[string]*flight{}}
 	var err error
-	if l.machine, err = os.OpenRoot(machine); err != nil {
+	if l.sys, err = sysfs.Open(machine); err != nil {
 		return nil, fmt.Errorf("open the kernel's files: %w", err)
 	}
-	l.sys = sysfs.New(l.machine.FS())
 	// Where /proc is not mounted (a bare chroot) nothing was said.
 	line, _ := l.sys.String("proc/cmdline")
 	l.config = ParseCommandLine(line)
@@ -107,7 +105,7 @@ func (l *Loader) Close() error {
 	if l.tree != nil {
 		l.tree.Close()
 	}
-	return l.machine.Close()
+	return l.sys.Close()
 }
 
 // Index returns what depmod wrote.
