@@ -71,6 +71,7 @@ func deriveKeys(ctx context.Context, in *ChildInput, p luks.DeriveParams) (any, 
 	if err := protect(); err != nil {
 		return nil, err
 	}
+	luks.PortableIfEmulated()
 	if err := luks.Confine(); err != nil {
 		return nil, err
 	}
