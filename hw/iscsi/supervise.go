@@ -48,7 +48,8 @@ const (
 )
 
 // Attempts of a recovery. While a portal does not answer it is only knocked at, about once a second, so that a target that is back
-// is found soon; a target that answers and refuses is left alone for longer and longer.
+// is found soon; a target that answers and refuses is left alone for longer and longer. One that says itself that it cannot serve
+// now (RFC 7143, 11.13.5, class 3: it starts, or its disks move to another controller) is asked again as often as a silent one.
 const (
 	attemptTime = 15 * time.Second
 	attemptMax  = 2 * time.Minute // a target that is slow gets longer each time
@@ -57,7 +58,7 @@ const (
 	refusedMin  = time.Second
 	refusedMax  = 20 * time.Second
 
-	unavailableMax = 2 * time.Second
+	unavailablePause = 700 * time.Millisecond
 )
 
 // Run keeps sessions until ctx ends. ready is closed when it hears the kernel: what is lost from then on is not missed,
@@ -201,13 +202,12 @@ func (s *Supervisor) recover(ctx context.Context, rec Record, why string, logout
 			pause(ctx, knockPause)
 			continue
 		}
-		most := refusedMax
-		if codeOf(err) == CodeUnavailable { // the target says itself that it may pass
-			most = unavailableMax
+		if codeOf(err) == CodeUnavailable {
+			pause(ctx, unavailablePause)
+			continue
 		}
-		wait = min(wait, most)
 		pause(ctx, wait)
-		wait = min(wait*3/2, most)
+		wait = min(wait*3/2, refusedMax)
 	}
 }
 
