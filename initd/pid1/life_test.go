@@ -81,14 +81,20 @@ func TestWithoutAWatchdogNobodyComingMeansReset(t *testing.T) {
 	}
 }
 
-func TestASilentOrchestratorIsReplaced(t *testing.T) {
-	m := pid1test.Boot(t, pid1test.Options{})
-	o := m.Next()
-	c, err := client.New(deadline(t), o.Conn, 300*time.Millisecond)
+// silent is an orchestrator that has said hello, names 300 ms as its heartbeat's limit, and gives none.
+func silent(t *testing.T, m *pid1test.Machine) *client.Client {
+	t.Helper()
+	c, err := client.New(deadline(t), m.Next().Conn, 300*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(c.Close)
+	return c
+}
+
+func TestASilentOrchestratorIsReplaced(t *testing.T) {
+	m := pid1test.Boot(t, pid1test.Options{})
+	c := silent(t, m)
 	_, c2 := lead(t, m)
 	if e := event(t, c2, wire.EventNote); e.Text == "" {
 		t.Error("no reason is given")
@@ -131,12 +137,7 @@ func TestABusyOrchestratorWithoutAHeartbeatIsReplaced(t *testing.T) {
 // time is over that was named, that is no fault.
 func TestOnTheWayDownNoHeartbeatIsWanted(t *testing.T) {
 	m := pid1test.Boot(t, pid1test.Options{})
-	o := m.Next()
-	c, err := client.New(deadline(t), o.Conn, 300*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := silent(t, m)
 	if err := c.Going(deadline(t), wire.KindReboot, time.Minute); err != nil {
 		t.Fatal(err)
 	}
