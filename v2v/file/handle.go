@@ -21,6 +21,8 @@ type handle struct {
 	size  int64 // of a device, in bytes
 	// unflushed counts what was written since the kernel was last asked to begin storing it, so that the fsync at the end finds little to do.
 	unflushed atomic.Int64
+	direct    direct
+	length    atomic.Int64 // the size that was set, of a file
 }
 
 var _ image.File = (*handle)(nil)
@@ -29,17 +31,30 @@ var _ image.File = (*handle)(nil)
 const writebackEvery = 32 << 20
 
 func (h *handle) WriteAt(p []byte, off int64) (int, error) {
-	n, err := h.f.WriteAt(p, off)
+	end := h.size
+	if !h.block {
+		end = h.length.Load()
+	}
+	done, err := h.direct.writeAt(h.f, p, off, end)
 	if err != nil {
-		return n, h.explain("write", off, err)
+		return done, h.explain("write", off, err)
+	}
+	if done == len(p) {
+		return done, nil
+	}
+	n, err := h.f.WriteAt(p[done:], off+int64(done))
+	if err != nil {
+		return done + n, h.explain("write", off, err)
 	}
 	if h.unflushed.Add(int64(n)) >= writebackEvery {
 		h.unflushed.Store(0)
 		// Begins, and waits for nothing. A file system that cannot do it stores all at the fsync.
 		_ = unix.SyncFileRange(int(h.f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 	}
-	return n, nil
+	return done + n, nil
 }
+
+func (h *handle) close() error { return errors.Join(h.direct.close(), h.f.Close()) }
 
 func (h *handle) ReadAt(p []byte, off int64) (int, error) { return h.f.ReadAt(p, off) }
 
@@ -48,6 +63,7 @@ func (h *handle) Truncate(size int64) error {
 		if err := h.f.Truncate(size); err != nil {
 			return h.explain("set the size of", size, err)
 		}
+		h.length.Store(size)
 		return nil
 	}
 	if size > h.size {

@@ -312,7 +312,7 @@ func (t *Target) Restart() error {
 		return nil
 	}
 	for _, p := range t.parts[1:] {
-		p.h.f.Close()
+		p.h.close()
 	}
 	t.parts = t.parts[:1]
 	return t.clean(t.main.f)
@@ -402,10 +402,10 @@ func (t *Target) closeAll() error {
 	}
 	var errs []error
 	for _, p := range t.parts {
-		errs = append(errs, p.h.f.Close())
+		errs = append(errs, p.h.close())
 	}
 	if t.parts == nil {
-		errs = append(errs, t.main.f.Close())
+		errs = append(errs, t.main.close())
 	}
 	return errors.Join(errs...)
 }
