@@ -167,18 +167,10 @@ keys:
 	rows := matrix(t, keyFaultIDs())
 	m.WaitEvent("the good volume is open", room.Unit("luks/good", "done"), vm.Guard)
 	for _, f := range rows {
-		m.WaitEvent(f.id+" shows", func(e vm.Event) bool {
-			return room.Unit("key/"+f.id, "degraded")(e) || room.Unit("key/"+f.id, "failed")(e)
-		}, vm.Guard)
+		m.WaitEvent(f.id+" shows", f.shows, vm.Guard)
 	}
 	m.Console().WaitFor(`\bready\b`, vm.Guard)
-	score(t, m, rows, func(t *testing.T, f fault, command string) {
-		name, ok := strings.CutPrefix(command, "initd keys unlock ")
-		if !ok || keys[name] == "" {
-			t.Fatalf("nobody can type a key into %q", command)
-		}
-		room.Hand(t, m, "unlock", name, keys[name])
-	})
+	score(t, m, rows, heals(m, nil, keys))
 	m.CtrlAltDel()
 	m.Exited(vm.Guard)
 	room.NothingLeft(t, m)

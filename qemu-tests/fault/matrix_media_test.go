@@ -271,14 +271,9 @@ image:
 	r.mend["bind-source"] = func(t *testing.T, m *vm.VM) { room.Hand(t, m, "mkdir", "/srv/nowhere", "") }
 	rows := matrix(t, mediaFaultIDs())
 	for _, f := range rows {
-		id, _, _ := strings.Cut(f.healed, " ")
-		if f.id == "file-broken" || f.id == "initd-broken" {
-			continue
+		if f.unit() != "" {
+			m.WaitEvent(f.id+" shows", f.shows, vm.Guard)
 		}
-		m.WaitEvent(f.id+" shows", func(e vm.Event) bool {
-			return room.Unit(id, "degraded")(e) || room.Unit(id, "failed")(e) || vm.Is("unit", "unit", id, "state", "waiting")(e) && e.Field("error") != "" ||
-				strings.HasPrefix(f.next, "initd keys") && (room.Unit("key/"+f.id, "degraded")(e) || room.Unit("key/"+f.id, "failed")(e))
-		}, vm.Guard)
 	}
 	room.Hand(t, m, "await", "/run/initd/bin/initd", "") // the copy of an orchestrator that has proved good
 	room.Hand(t, m, "copy", "/etc/initd/appliance.yaml", "/usr/bin/initd.new")
@@ -288,29 +283,7 @@ image:
 	m.WaitEventAfter(killed, "another orchestrator", vm.Is("generation", "gen", "2"), vm.Guard)
 	m.Console().WaitFor(`next: cp \S+ /usr/bin/initd\b`, vm.Guard)
 
-	score(t, m, rows, func(t *testing.T, f fault, command string) {
-		if mend := r.mend[f.id]; mend != nil {
-			mend(t, m)
-		}
-		if name, ok := strings.CutPrefix(command, "initd keys unlock "); ok {
-			room.Hand(t, m, "unlock", name, r.keys[name])
-			return
-		}
-		if args, ok := strings.CutPrefix(command, "cp "); ok { // the image has no cp, and the hands do the same
-			from, to, _ := strings.Cut(args, " ")
-			room.Hand(t, m, "copy", from, to)
-			command = "initd version"
-		}
-		args := strings.TrimPrefix(command, "initd ")
-		got := room.Hand(t, m, "run", "/usr/bin/initd", args)
-		want := "0"
-		if code, ok := strings.CutPrefix(f.healed, "exit "); ok {
-			want = code
-		}
-		if got.Field("status") != want {
-			t.Errorf("%s ends with %s, want %s:\n%s", command, got.Field("status"), want, got.Field("text"))
-		}
-	})
+	score(t, m, rows, heals(m, r.mend, r.keys))
 	m.CtrlAltDel()
 	m.Exited(vm.Guard)
 	room.NothingLeft(t, m)

@@ -15,6 +15,7 @@ import (
 	"initd/qemu-tests/peer/network"
 	"initd/qemu-tests/peer/ntp"
 	"initd/qemu-tests/peer/nvmet"
+	"initd/qemu-tests/peer/router"
 )
 
 // peer is a running one.
@@ -35,7 +36,7 @@ type peer struct {
 // start brings the network and all servers up and says so.
 func start(ctx context.Context, cfg config.Config, emit func(any)) (*peer, error) {
 	p := &peer{
-		emit: emit, links: map[string]string{}, failed: make(chan error, len(cfg.NTP)+len(cfg.DHCP)),
+		emit: emit, links: map[string]string{}, failed: make(chan error, len(cfg.NTP)+len(cfg.DHCP)+len(cfg.Routers)),
 		configs: map[string]keyserver.Config{}, running: map[string]*keyserver.Server{},
 	}
 	if len(cfg.Links) > 0 {
@@ -71,6 +72,9 @@ func start(ctx context.Context, cfg config.Config, emit func(any)) (*peer, error
 			p.close()
 			return nil, err
 		}
+	}
+	for _, c := range cfg.Routers {
+		p.run(func() error { return router.Serve(ctx, c) })
 	}
 	if cfg.NVMet != nil {
 		var err error

@@ -165,6 +165,17 @@ func (s *Room) StartPeer() *vm.VM {
 	return s.PeerVM
 }
 
+// Change tells the peer to make a fault, or to end one, and waits until it has.
+func (s *Room) Change(c config.Command) {
+	s.T.Helper()
+	events := s.PeerVM.Events()
+	s.PeerVM.Tell(c)
+	e := s.PeerVM.WaitEventAfter(events[len(events)-1], "the peer changes", vm.Is("done", "do", c.Do), vm.Guard)
+	if why := e.Field("error"); why != "" {
+		s.T.Fatalf("%+v: %s", c, why)
+	}
+}
+
 // NewStore makes the store, not yet started. A second one has the same image,
 // and an identity as it is to be then.
 func (s *Room) NewStore(disks ...*vm.Disk) *vm.VM {

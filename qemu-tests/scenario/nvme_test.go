@@ -84,12 +84,7 @@ func (s *shelf) start() (peer, store *vm.VM) {
 // change makes a fault at the target, or ends it.
 func (s *shelf) change(c nvmet.Change) {
 	s.T.Helper()
-	events := s.PeerVM.Events()
-	s.PeerVM.Tell(config.Command{Do: "nvmet", NVMet: &c})
-	e := s.PeerVM.WaitEventAfter(events[len(events)-1], "the target changes: "+c.Do, vm.Is("done", "do", "nvmet"), vm.Guard)
-	if why := e.Field("error"); why != "" {
-		s.T.Fatalf("%+v: %s", c, why)
-	}
+	s.Change(config.Command{Do: "nvmet", NVMet: &c})
 }
 
 // shelfHead is the beginning of the store's file.

@@ -21,6 +21,16 @@ func (f Frame) EtherType() uint16 {
 	return binary.BigEndian.Uint16(f.Data[12:])
 }
 
+// etherVLAN is the tag of IEEE 802.1Q.
+const etherVLAN = 0x8100
+
+// OnVLAN matches frames with the tag of a VLAN.
+func OnVLAN(id int) func(Frame) bool {
+	return func(f Frame) bool {
+		return f.EtherType() == etherVLAN && len(f.Data) >= 16 && int(binary.BigEndian.Uint16(f.Data[14:])&0xfff) == id
+	}
+}
+
 // packet is what frames are matched by above Ethernet.
 type packet struct {
 	src, dst         netip.Addr

@@ -191,6 +191,10 @@ func do(c command, w *writer) (map[string]any, error) {
 		return nil, os.WriteFile(c.To, []byte(c.From), 0o644)
 	case "mkdir":
 		return nil, os.MkdirAll(c.From, 0o755)
+	case "mtu": // of an interface
+		return nil, setMTU(c.From, c.To)
+	case "dummy": // makes an interface
+		return nil, dummy(c.From)
 	case "rename":
 		return nil, os.Rename(c.From, c.To)
 	case "copy": // a program

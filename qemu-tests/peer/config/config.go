@@ -10,6 +10,7 @@ import (
 	"initd/qemu-tests/peer/network"
 	"initd/qemu-tests/peer/ntp"
 	"initd/qemu-tests/peer/nvmet"
+	"initd/qemu-tests/peer/router"
 )
 
 // Path of the configuration in a peer's image, as JSON.
@@ -22,6 +23,7 @@ type Config struct {
 	KeyServers []keyserver.Config `json:"keyServers,omitempty"`
 	NTP        []ntp.Config       `json:"ntp,omitempty"`
 	DHCP       []dhcp.Config      `json:"dhcp,omitempty"`
+	Routers    []router.Config    `json:"routers,omitempty"`
 	// NVMet makes it an NVMe/TCP target, in a machine only.
 	NVMet *nvmet.Config `json:"nvmet,omitempty"`
 	// LIO makes it an iSCSI target, in a machine only.

@@ -15,6 +15,7 @@ type Config struct {
 	// Scripted are login servers that do what LIO cannot.
 	Scripted []Scripted `json:"scripted,omitempty"`
 	Late     []Late     `json:"late,omitempty"`
+	Relays   []Relay    `json:"relays,omitempty"`
 }
 
 // Scripted is a server of iscsitest.
@@ -42,6 +43,10 @@ type Target struct {
 	Attributes map[string]string `json:"attributes,omitempty"`
 	Parameters map[string]string `json:"parameters,omitempty"`
 	Off        bool              `json:"off,omitempty"`
+	// Group is the portal group tag (default 1): one target may stand here several times, with portals and disks of their own.
+	Group int `json:"group,omitempty"`
+	// Absent: it is not there before the change "add".
+	Absent bool `json:"absent,omitempty"`
 }
 
 // LUN is a disk of a target.
@@ -55,6 +60,8 @@ type LUN struct {
 	Serial string `json:"serial,omitempty"`
 	// Same names another disk, TARGET/NUMBER, that this is a second way to.
 	Same string `json:"same,omitempty"`
+	// ReadOnly: the named initiators may not write.
+	ReadOnly bool `json:"readOnly,omitempty"`
 }
 
 // Initiator may use a target.
@@ -71,11 +78,17 @@ type Auth struct {
 
 // Change is a fault, or its end.
 type Change struct {
-	// Do is on or off (Target; all of them without one), portal-on or portal-off (Portal of Target), password (of Initiator at
-	// Target becomes Value).
+	// Do is one of these, at Target and its portal group Group (default 1) where nothing else stands: on, off (all targets without
+	// one), add (one that was Absent), portal-on, portal-off (Portal), password, mutual-password (of Initiator becomes
+	// Value), allow (Initiator, without CHAP), attribute, parameter (Value is NAME=VALUE), lun-add (LUN), lun-same (the LUN of that
+	// number becomes another way to its Same), mount (another machine of the cluster, this one, mounts LUN number of Target, writes a
+	// file and keeps it), ask-logout (whoever is connected by the relay at Portal is asked to log out), serve (the scripted server at Portal, if there is one, ends, and all that
+	// comes there is passed on to Value).
 	Do        string `json:"do"`
 	Target    string `json:"target,omitempty"`
+	Group     int    `json:"group,omitempty"`
 	Portal    string `json:"portal,omitempty"`
 	Initiator string `json:"initiator,omitempty"`
 	Value     string `json:"value,omitempty"`
+	LUN       *LUN   `json:"lun,omitempty"`
 }

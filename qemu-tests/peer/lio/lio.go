@@ -16,8 +16,12 @@ type Machine struct {
 	cfg  Config
 	tree configfs.Tree
 
+	ctx   context.Context   // of its servers
 	mu    sync.Mutex        // one change at a time
 	disks map[string]string // backstore by TARGET/NUMBER; guarded by mu
+	// scripted are the servers by where they listen; guarded by mu
+	scripted map[string]*iscsitest.Server
+	relays   map[string]*relay // the same; not changed after Start
 }
 
 // Modules of a target machine.
@@ -31,8 +35,11 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{cfg: cfg, tree: tree, disks: map[string]string{}}
+	m := &Machine{cfg: cfg, tree: tree, ctx: ctx, disks: map[string]string{}, scripted: map[string]*iscsitest.Server{}, relays: map[string]*relay{}}
 	for _, t := range cfg.Targets {
+		if t.Absent {
+			continue
+		}
 		if err := m.target(t); err != nil {
 			return nil, fmt.Errorf("lio: %s: %w", t.IQN, err)
 		}
@@ -48,6 +55,7 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 		if err != nil {
 			return nil, err
 		}
+		m.scripted[s.Listen] = srv
 		context.AfterFunc(ctx, srv.Close)
 	}
 	for _, l := range cfg.Late {
@@ -55,26 +63,25 @@ func Start(ctx context.Context, cfg Config) (*Machine, error) {
 			return nil, err
 		}
 	}
+	for _, r := range cfg.Relays {
+		if m.relays[r.Listen], err = r.start(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return m, nil
 }
 
-func group(iqn string) string { return "iscsi/" + iqn + "/tpgt_1" }
+func group(iqn string, tag int) string { return fmt.Sprintf("iscsi/%s/tpgt_%d", iqn, max(tag, 1)) }
+
+func (t Target) tpg() string { return group(t.IQN, t.Group) }
 
 func (m *Machine) target(t Target) error {
-	tpg := group(t.IQN)
+	tpg := t.tpg()
 	if err := m.tree.Make(tpg); err != nil { // the first one loads the fabric
 		return err
 	}
-	for i, l := range t.LUNs {
-		store, err := m.disk(t, l, i)
-		if err != nil {
-			return err
-		}
-		lun := fmt.Sprintf("%s/lun/lun_%d", tpg, l.Number)
-		if err := m.tree.Make(lun); err != nil {
-			return err
-		}
-		if err := m.tree.Link(store, lun+"/disk"); err != nil {
+	for _, l := range t.LUNs {
+		if err := m.lun(t, l); err != nil {
 			return err
 		}
 	}
@@ -102,8 +109,21 @@ func (m *Machine) target(t Target) error {
 	return m.tree.Set(tpg+"/enable", "1")
 }
 
+// lun makes a LUN of a target.
+func (m *Machine) lun(t Target, l LUN) error {
+	store, err := m.disk(t, l)
+	if err != nil {
+		return err
+	}
+	lun := fmt.Sprintf("%s/lun/lun_%d", t.tpg(), l.Number)
+	if err := m.tree.Make(lun); err != nil {
+		return err
+	}
+	return m.tree.Link(store, lun+"/disk")
+}
+
 // disk makes the backstore of a LUN and returns where it is.
-func (m *Machine) disk(t Target, l LUN, i int) (string, error) {
+func (m *Machine) disk(t Target, l LUN) (string, error) {
 	if l.Same != "" {
 		store, ok := m.disks[l.Same]
 		if !ok {
@@ -111,7 +131,7 @@ func (m *Machine) disk(t Target, l LUN, i int) (string, error) {
 		}
 		return store, nil
 	}
-	name := fmt.Sprintf("d%d_%d", len(m.disks), i)
+	name := fmt.Sprintf("d%d", len(m.disks))
 	serial := l.Serial
 	if serial == "" {
 		serial = fmt.Sprintf("%s-%d", t.IQN[strings.LastIndexByte(t.IQN, ':')+1:], l.Number)
@@ -143,13 +163,17 @@ func (m *Machine) disk(t Target, l LUN, i int) (string, error) {
 	if err := m.tree.SetAll(store+"/control", control, store+"/enable", "1", store+"/wwn/vpd_unit_serial", serial); err != nil {
 		return "", err
 	}
-	m.disks[fmt.Sprintf("%s/%d", t.IQN, l.Number)] = store
+	key := fmt.Sprintf("%s/%d", t.IQN, l.Number)
+	if t.Group > 1 {
+		key += fmt.Sprintf(",%d", t.Group)
+	}
+	m.disks[key] = store
 	return store, nil
 }
 
 // access says who may use a target.
 func (m *Machine) access(t Target) error {
-	tpg := group(t.IQN)
+	tpg := t.tpg()
 	auth := "0"
 	if t.Auth != nil {
 		auth = "1"
@@ -170,7 +194,8 @@ func (m *Machine) access(t Target) error {
 			if err := m.tree.Link(fmt.Sprintf("%s/lun/lun_%d", tpg, l.Number), own+"/disk"); err != nil {
 				return err
 			}
-			if err := m.tree.Set(own+"/write_protect", "0"); err != nil {
+			protect := map[bool]string{false: "0", true: "1"}[l.ReadOnly]
+			if err := m.tree.Set(own+"/write_protect", protect); err != nil {
 				return err
 			}
 		}
@@ -197,31 +222,4 @@ func (m *Machine) chap(dir string, a *Auth) error {
 		return nil
 	}
 	return m.tree.SetAll(dir+"/userid_mutual", a.MutualUser, dir+"/password_mutual", a.MutualPassword)
-}
-
-// Change makes a fault, or ends it.
-func (m *Machine) Change(c Change) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	tpg := group(c.Target)
-	switch c.Do {
-	case "on", "off":
-		value := map[string]string{"on": "1", "off": "0"}[c.Do]
-		if c.Target != "" {
-			return m.tree.Set(tpg+"/enable", value)
-		}
-		for _, t := range m.cfg.Targets {
-			if err := m.tree.Set(group(t.IQN)+"/enable", value); err != nil {
-				return err
-			}
-		}
-		return nil
-	case "portal-on":
-		return m.tree.Make(tpg + "/np/" + c.Portal)
-	case "portal-off":
-		return m.tree.Remove(tpg + "/np/" + c.Portal)
-	case "password":
-		return m.tree.Set(tpg+"/acls/"+c.Initiator+"/auth/password", c.Value)
-	}
-	return fmt.Errorf("lio: %q is no change", c.Do)
 }

@@ -25,7 +25,11 @@ type Link struct {
 	MAC       string   `json:"mac"`
 	Addresses []string `json:"addresses"` // in CIDR notation
 	MTU       int      `json:"mtu,omitempty"`
-	Routes    []Route  `json:"routes,omitempty"`
+	// VLANs of it by their number, with addresses in CIDR notation; they are called vlanNUMBER. The module 8021q is needed.
+	VLANs map[int][]string `json:"vlans,omitempty"`
+	// Bond makes a bond of that name of it alone, with LACP. The module bonding is needed.
+	Bond   string  `json:"bond,omitempty"`
+	Routes []Route `json:"routes,omitempty"`
 }
 
 // Route is a static route; To is CIDR, Via an address.
@@ -82,22 +86,60 @@ func (l Link) up(pending map[string]bool) (string, error) {
 			return "", fmt.Errorf("set MTU %d: %w", l.MTU, err)
 		}
 	}
+	if l.Bond != "" {
+		if dev, err = bondOf(dev, l.Bond); err != nil {
+			return "", fmt.Errorf("bond %s: %w", l.Bond, err)
+		}
+	}
 	if err := netlink.LinkSetUp(dev); err != nil {
 		return "", fmt.Errorf("set up: %w", err)
 	}
-	for _, a := range l.Addresses {
+	if err := addAddresses(dev, l.Addresses, pending); err != nil {
+		return "", err
+	}
+	for id, addresses := range l.VLANs {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.ParentIndex = fmt.Sprintf("vlan%d", id), dev.Attrs().Index
+		v := &netlink.Vlan{LinkAttrs: attrs, VlanId: id, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q}
+		if err := netlink.LinkAdd(v); err != nil {
+			return "", fmt.Errorf("VLAN %d: %w", id, err)
+		}
+		if err := netlink.LinkSetUp(v); err != nil {
+			return "", fmt.Errorf("VLAN %d: set up: %w", id, err)
+		}
+		if err := addAddresses(v, addresses, pending); err != nil {
+			return "", fmt.Errorf("VLAN %d: %w", id, err)
+		}
+	}
+	return dev.Attrs().Name, nil
+}
+
+// bondOf makes a bond of one link.
+func bondOf(member netlink.Link, name string) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	b := netlink.NewLinkBond(attrs)
+	b.Mode, b.LacpRate, b.Miimon = netlink.BOND_MODE_802_3AD, netlink.BOND_LACP_RATE_FAST, 100
+	if err := netlink.LinkAdd(b); err != nil {
+		return nil, err
+	}
+	return b, netlink.LinkSetMaster(member, b)
+}
+
+func addAddresses(dev netlink.Link, addresses []string, pending map[string]bool) error {
+	for _, a := range addresses {
 		addr, err := netlink.ParseAddr(a)
 		if err != nil {
-			return "", fmt.Errorf("address %q: want ADDRESS/BITS: %w", a, err)
+			return fmt.Errorf("address %q: want ADDRESS/BITS: %w", a, err)
 		}
 		if addr.IP.To4() == nil {
 			pending[addr.IP.String()] = true
 		}
 		if err := netlink.AddrAdd(dev, addr); err != nil {
-			return "", fmt.Errorf("add %s: %w", a, err)
+			return fmt.Errorf("add %s: %w", a, err)
 		}
 	}
-	return dev.Attrs().Name, nil
+	return nil
 }
 
 func byMAC(mac string) (netlink.Link, error) {

@@ -1,6 +1,9 @@
 package nvmet
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Change makes a fault, or ends it.
 func (t *Target) Change(c Change) error {
@@ -34,12 +37,30 @@ func (t *Target) Change(c Change) error {
 		return t.tree.Set(namespace, "1")
 	case "namespace-off":
 		return t.tree.Set(namespace, "0")
+	case "any-host": // there may be none on the list then (nvmet_subsys_attr_allow_any_host_store)
+		names, err := t.tree.Names("subsystems/" + c.Subsystem + "/allowed_hosts")
+		if err != nil {
+			return err
+		}
+		for _, n := range names {
+			if err := t.tree.Unlink("subsystems/" + c.Subsystem + "/allowed_hosts/" + n); err != nil {
+				return err
+			}
+		}
+		return t.tree.Set("subsystems/"+c.Subsystem+"/attr_allow_any_host", "1")
 	case "allow":
+		if err := t.tree.Make("hosts/" + c.Host); err != nil {
+			return err
+		}
 		return t.tree.Link("hosts/"+c.Host, allowed)
 	case "forbid":
 		return t.tree.Unlink(allowed)
 	case "key":
 		return t.tree.Set("hosts/"+c.Host+"/dhchap_key", c.Key)
+	case "ctrl-key":
+		return t.tree.Set("hosts/"+c.Host+"/dhchap_ctrl_key", c.Key)
+	case "max-cntlid":
+		return t.tree.Set("subsystems/"+c.Subsystem+"/attr_cntlid_max", strconv.Itoa(c.Number))
 	case "silence", "speak":
 		f := t.fakes[c.Listen]
 		if f == nil {

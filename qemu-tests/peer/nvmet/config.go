@@ -17,6 +17,7 @@ type Subsystem struct {
 	Serial string `json:"serial,omitempty"` // at most 20 bytes
 	// Hosts that may connect; none: any.
 	Hosts      []Host      `json:"hosts,omitempty"`
+	MaxCntlid  int         `json:"maxCntlid,omitempty"` // how many controllers it has; 0: as many as nvmet wants
 	Namespaces []Namespace `json:"namespaces,omitempty"`
 }
 
@@ -54,8 +55,9 @@ type Port struct {
 // Fake is a listener of our own.
 type Fake struct {
 	Listen string `json:"listen"` // ADDRESS:PORT
-	// Mode is silent (accepts, and says nothing), late (is deaf for Seconds after each accept, then passes all to To), or closing
-	// (accepts and closes).
+	// Mode is silent (accepts, and says nothing), late (is deaf for Seconds after each accept, then passes all to To), closing
+	// (accepts and closes), or garbage (answers what is no NVMe). All but late do so until they are told to speak: then all is
+	// passed to To.
 	Mode    string `json:"mode"`
 	Seconds int    `json:"seconds,omitempty"`
 	To      string `json:"to,omitempty"`
@@ -64,8 +66,8 @@ type Fake struct {
 // Change is a fault, or its end.
 type Change struct {
 	// Do is link or unlink (Subsystem on Port), port-off or port-on (all of Port's), ana (Group of Port becomes State),
-	// namespace-off or namespace-on (Namespace of Subsystem), allow or forbid (Host at Subsystem), key (Host's key becomes Key),
-	// silence or speak (the fake at Listen), off or on (the whole target).
+	// namespace-off or namespace-on (Namespace of Subsystem), allow or forbid (Host at Subsystem), key, ctrl-key (Host's becomes Key),
+	// any-host (may connect to Subsystem), max-cntlid (of Subsystem becomes Number), silence or speak (the fake at Listen), off or on (the whole target).
 	Do        string `json:"do"`
 	Subsystem string `json:"subsystem,omitempty"`
 	Port      int    `json:"port,omitempty"`
@@ -75,4 +77,5 @@ type Change struct {
 	Host      string `json:"host,omitempty"`
 	Key       string `json:"key,omitempty"`
 	Listen    string `json:"listen,omitempty"`
+	Number    int    `json:"number,omitempty"`
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 )
@@ -42,9 +43,19 @@ func (f *fake) serve() {
 
 func (f *fake) answer(c net.Conn) {
 	defer c.Close()
+	f.mu.Lock()
+	spoken := f.spoken
+	f.mu.Unlock()
 	switch f.cfg.Mode {
-	case "closing":
-		return
+	case "closing", "garbage":
+		select {
+		case <-spoken:
+		default:
+			if f.cfg.Mode == "garbage" {
+				_, _ = io.WriteString(c, strings.Repeat("no NVMe at all, ", 20))
+			}
+			return
+		}
 	case "late":
 		select {
 		case <-time.After(time.Duration(f.cfg.Seconds) * time.Second):
@@ -52,9 +63,6 @@ func (f *fake) answer(c net.Conn) {
 			return
 		}
 	default:
-		f.mu.Lock()
-		spoken := f.spoken
-		f.mu.Unlock()
 		select {
 		case <-spoken:
 		case <-f.ctx.Done():

@@ -66,6 +66,11 @@ func (t *Target) subsystem(s Subsystem) error {
 			return err
 		}
 	}
+	if s.MaxCntlid > 0 {
+		if err := t.tree.Set(at+"/attr_cntlid_max", strconv.Itoa(s.MaxCntlid)); err != nil {
+			return err
+		}
+	}
 	for _, h := range s.Hosts {
 		if err := t.host(h); err != nil {
 			return err
