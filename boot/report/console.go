@@ -130,21 +130,39 @@ const (
 	maxFollows = 2
 )
 
+// minTrouble is the least room that the first line of a trouble's text is worth.
+const minTrouble = 24
+
 // trouble is what is not well, and under it the command that helps, which is
-// never cut: somebody will type it.
+// never cut: somebody will type it. Behind a long name the text begins below.
 func trouble(at time.Duration, stage, head, text, next string) []string {
 	first := prefix(at, stage) + head
-	list := fold(plain(text), max(consoleWidth-len(first), 20))
-	out := []string{clip(first+list[0], consoleWidth)}
 	indent := prefix(at, "") + fmt.Sprintf("%-16s", "")
+	beside, below := consoleWidth-len(first), consoleWidth-len(indent)
+	text = plain(text)
+	var out []string
+	if beside < minTrouble {
+		out = []string{clip(strings.TrimRight(first, " "), consoleWidth)}
+	} else {
+		begin := fold(text, beside)[0]
+		out = []string{first + begin}
+		text = strings.TrimPrefix(strings.Join(strings.Fields(text), " "), begin)
+	}
+	var list []string
+	if strings.TrimSpace(text) != "" {
+		list = fold(text, below)
+	}
 	most := maxTrouble
 	if next == "" {
 		most = maxFollows
 	}
+	if most -= len(out); beside < minTrouble {
+		most++ // the name alone says nothing
+	}
 	if len(list) > most {
 		list = append(list[:most-1], strings.Join(list[most-1:], " "))
 	}
-	for _, l := range list[1:] {
+	for _, l := range list {
 		out = append(out, clip(indent+l, consoleWidth))
 	}
 	if next != "" {
