@@ -76,6 +76,9 @@ func (a *linkAction) resume(u *plan.Unit, s linkSpec, st *link.State, i link.Int
 	if s.Bond != nil && s.Bond.LACP && i.PartnerMissing() {
 		return "no LACP partner"
 	}
+	if e := link.MissingMember(st, s.config()); e != nil {
+		return e.Error()
+	}
 	a.follow(u, s, i.Name)
 	return ""
 }
@@ -129,6 +132,11 @@ func (a *linkAction) Apply(ctx context.Context, u *plan.Unit, progress func(engi
 		do(func() error { return a.awaitRouters(ctx, u, s, name, progress) })
 	}
 	jobs.Wait()
+	if st, err := link.Read(); err != nil {
+		failed = append(failed, err)
+	} else if e := link.MissingMember(st, c); e != nil {
+		failed = append(failed, e)
+	}
 	if e := a.disputed(u.ID); e != nil {
 		failed = append(failed, e)
 	}

@@ -75,6 +75,9 @@ func routeID(s routeSpec) string {
 // matchOfLink is how the interface of a link of this file is found, where that
 // is not by its name.
 func matchOfLink(n *appliance.Network, name string) appliance.LinkMatch {
+	if n == nil {
+		return appliance.LinkMatch{}
+	}
 	for _, l := range n.Links {
 		if l.Name == name && !l.Rename {
 			return l.Match
@@ -85,10 +88,11 @@ func matchOfLink(n *appliance.Network, name string) appliance.LinkMatch {
 
 func routeNeeds(n *appliance.Network, s routeSpec) []plan.Need {
 	var needs []plan.Need
-	add := func(link string, mode plan.Mode) {
-		r := plan.Resource(netID(link))
-		if !slices.ContainsFunc(needs, func(o plan.Need) bool { return o.AnyOf[0] == r }) {
-			needs = append(needs, plan.Need{AnyOf: []plan.Resource{r}, Mode: mode})
+	add := func(list ...plan.Need) {
+		for _, need := range list {
+			if !slices.ContainsFunc(needs, func(o plan.Need) bool { return o.AnyOf[0] == need.AnyOf[0] }) {
+				needs = append(needs, need)
+			}
 		}
 	}
 	has := func(l appliance.Link, is func(netip.Prefix) bool) bool {
@@ -99,7 +103,7 @@ func routeNeeds(n *appliance.Network, s routeSpec) []plan.Need {
 	}
 	for _, l := range n.Links {
 		if s.Link == l.Name || s.Source.IsValid() && has(l, func(p netip.Prefix) bool { return p.Addr() == s.Source }) {
-			add(l.Name, "")
+			add(useOf(l)...)
 		}
 	}
 	if s.Link != "" || s.Type != "" && s.Type != "unicast" {
@@ -107,12 +111,23 @@ func routeNeeds(n *appliance.Network, s routeSpec) []plan.Need {
 	}
 	for _, l := range n.Links {
 		if has(l, func(p netip.Prefix) bool { return p.Contains(s.Via) }) {
-			add(l.Name, "")
+			add(useOf(l)...)
 			return needs
 		}
 	}
 	for _, l := range n.Links {
-		add(l.Name, plan.After)
+		add(plan.Need{AnyOf: []plan.Resource{plan.Resource(netID(l.Name))}, Mode: plan.After})
 	}
 	return needs
+}
+
+// useOf is what whoever uses a link needs of it. A bond that lacks a member or
+// its partner is degraded for that, and carries what it can all the same.
+func useOf(l appliance.Link) []plan.Need {
+	unit := plan.Need{AnyOf: []plan.Resource{plan.Resource(netID(l.Name))}}
+	if l.Bond == nil {
+		return []plan.Need{unit}
+	}
+	unit.Mode = plan.After
+	return []plan.Need{{AnyOf: []plan.Resource{plan.Resource(plan.ClassLink + "/up/" + l.Name)}}, unit}
 }

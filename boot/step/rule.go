@@ -47,20 +47,13 @@ func expandRules(x *plan.Expansion) {
 			Policy: x.Policy(appliance.Policy{}, plan.Policy{Deadline: plan.Duration(5 * time.Second), Wait: plan.Duration(20 * time.Second)}),
 		}
 		u.Provides = []plan.Resource{plan.Resource("net/" + u.ID)}
-		if r.Link != "" && s.hasLink(n) {
-			u.Needs = []plan.Need{{AnyOf: []plan.Resource{plan.Resource(netID(r.Link))}}}
+		for _, l := range n.Links {
+			if l.Name == r.Link {
+				u.Needs = useOf(l)
+			}
 		}
 		x.Add(fmt.Sprintf("network.rules[%d]", i), u, s)
 	}
-}
-
-func (s ruleSpec) hasLink(n *appliance.Network) bool {
-	for _, l := range n.Links {
-		if l.Name == s.Link {
-			return true
-		}
-	}
-	return false
 }
 
 // configs are what hw/link is asked for: one, or one of each family.

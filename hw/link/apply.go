@@ -50,7 +50,7 @@ func Apply(ctx context.Context, c Config, waiting func(string)) (string, error) 
 		return "", fmt.Errorf("link %s (%s): %w", c.Name, i.Name, err)
 	}
 	if c.MTU != 0 && c.MTU != i.MTU {
-		if err := c.setMTU(i, l); err != nil {
+		if err := c.setMTU(s, i, l); err != nil {
 			return "", err
 		}
 	}
@@ -81,25 +81,6 @@ func (c Config) rename(i Interface, l netlink.Link) error {
 		return fmt.Errorf("link %s: another interface has that name already", c.Name)
 	case err != nil:
 		return fmt.Errorf("link %s: rename %s: %w", c.Name, i.Name, err)
-	}
-	return nil
-}
-
-// setMTU changes it. What is below has to be as large: a VLAN of 9000 on a card of 1500 is refused, and says so.
-func (c Config) setMTU(i Interface, l netlink.Link) error {
-	err := netlink.LinkSetMTU(l, c.MTU)
-	switch {
-	case errors.Is(err, unix.EBUSY) && i.Up:
-		if err = c.takeDown(i, l); err == nil {
-			err = netlink.LinkSetMTU(l, c.MTU)
-		}
-	case errors.Is(err, unix.ERANGE) && c.Make.VLAN != nil, errors.Is(err, unix.EINVAL) && c.Make.VLAN != nil:
-		return fmt.Errorf("link %s: set MTU %d: the link below it has a smaller one; set that one's first", c.Name, c.MTU)
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
-		return fmt.Errorf("link %s (%s): set MTU %d: the card cannot do that (ip -d link shows its maxmtu)", c.Name, i.Name, c.MTU)
-	}
-	if err != nil {
-		return fmt.Errorf("link %s (%s): set MTU %d: %w", c.Name, i.Name, c.MTU, err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -97,7 +98,8 @@ func Probe(ctx context.Context, name string, address netip.Addr, wait time.Durat
 	end := time.NewTimer(wait)
 	defer end.Stop()
 	for {
-		if err := s.broadcast(probe); err != nil {
+		// ENOBUFS: there is a carrier, and no way out yet, as on a bond whose switch does not speak LACP (bond_start_xmit drops).
+		if err := s.broadcast(probe); err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return nil, fmt.Errorf("probe %s on %s: %w", address, name, err)
 		}
 		select {

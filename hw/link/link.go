@@ -24,6 +24,7 @@ type Interface struct {
 	MAC       string // "52:54:00:00:00:01"; empty where there is none
 	Permanent string // the hardware's own MAC, where the driver tells; a bond's members change the other
 	MTU       int    // bytes
+	MaxMTU    int    // what its driver can do; 0: the kernel does not say
 	Up        bool   // administratively
 	Carrier   bool   // IFF_LOWER_UP
 	Losses    uint32 // how often the carrier was lost; a short loss shows here only

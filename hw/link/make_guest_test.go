@@ -195,7 +195,8 @@ func TestBridgesDummiesAndProviderVLANs(t *testing.T) {
 		t.Errorf("outer is %+v", outer)
 	}
 	big := Config{Name: "inner", MTU: 9000, Make: Made{VLAN: &VLANConfig{ID: 8, On: Match{Name: "outer"}}}}
-	if _, err := Apply(deadline(t), big, func(string) {}); err == nil || !strings.Contains(err.Error(), "the link below it has a smaller one") {
+	var mtu *MTUError
+	if _, err := Apply(deadline(t), big, func(string) {}); !errors.As(err, &mtu) || mtu.Below != "outer" || !mtu.Retryable() {
 		t.Errorf("a VLAN larger than what it is on: %v", err)
 	}
 }

@@ -113,6 +113,8 @@ func parseInterface(b []byte) (Interface, bool) {
 			i.Losses = number(v)
 		case unix.IFLA_MTU:
 			i.MTU = int(number(v))
+		case unix.IFLA_MAX_MTU:
+			i.MaxMTU = int(number(v))
 		case unix.IFLA_MASTER:
 			i.Master = int(number(v))
 		case unix.IFLA_LINK:
