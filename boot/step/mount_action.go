@@ -193,6 +193,9 @@ func mountChild(_ context.Context, _ *ChildInput, p mountParams) (any, error) {
 	if err := holds(p.Spec); err != nil {
 		return nil, err
 	}
+	if err := mount.Writable(p.Spec); err != nil {
+		return nil, err
+	}
 	if !p.IfClean {
 		return mountTried{}, mount.Mount(p.Spec)
 	}
