@@ -126,7 +126,10 @@ func cause(err error) string {
 	var n net.Error
 	var op *net.OpError
 	var sys syscall.Errno
+	var ended *endedError
 	switch {
+	case errors.As(err, &ended) && ended.noSecrets:
+		return "the target ended the connection at the first request, without an answer: it may want CHAP, which it was not offered"
 	case errors.As(err, &dns):
 		return dns.Err + ": " + dns.Name
 	case errors.Is(err, context.Canceled):

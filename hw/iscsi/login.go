@@ -196,7 +196,11 @@ func (m *machine) refused(class, detail byte, data []byte) error {
 	if class == 2 && detail == 1 && m.chapAt >= 3 {
 		return &AuthError{Reason: "the target does not accept our response (status 0201)"}
 	}
-	return &StatusError{Class: class, Detail: detail, Target: m.req.target}
+	e := &StatusError{Class: class, Detail: detail, Target: m.req.target}
+	if class == 2 && detail == 0 && m.stage == stageOperational {
+		e.Only = m.req.settings.insists()
+	}
+	return e
 }
 
 // advance hears a whole text in the present stage.

@@ -3,6 +3,7 @@ package iscsi
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Settings are what an initiator proposes in a login. The zero value of each field is its default.
@@ -42,6 +43,20 @@ func (*SettingError) Code() string { return "ISCSI-CONFIG" }
 
 // Retryable is false: the value stays what it is.
 func (*SettingError) Retryable() bool { return false }
+
+// insists names the digests that are offered without None beside them; "" where a target is free to do without.
+func (s Settings) insists() string {
+	var list []string
+	for _, d := range []struct {
+		name   string
+		values []string
+	}{{keyHeaderDigest, s.HeaderDigest}, {keyDataDigest, s.DataDigest}} {
+		if len(d.values) > 0 && !slices.Contains(d.values, none) {
+			list = append(list, d.name+"="+strings.Join(d.values, ","))
+		}
+	}
+	return strings.Join(list, " and ")
+}
 
 // filled returns s with its defaults in place, or a *SettingError.
 func (s Settings) filled() (Settings, error) {

@@ -10,12 +10,17 @@ type StatusError struct {
 	Class, Detail byte
 	Target        string // name, or empty at discovery
 	Portal        string
+	// Only is what was proposed without another choice when the target took the login for wrong: HeaderDigest=CRC32C.
+	Only string
 }
 
 // meaning is what a status comes to, by which code, and what to do.
 type meaning struct{ code, text, hint string }
 
 func (e *StatusError) meaning() meaning {
+	if e.Only != "" {
+		return meaning{string(CodeParameter), "it may not do " + e.Only + ", beside which nothing was offered", "offer None too (crc32c,none), or let the target do digests"}
+	}
 	switch uint16(e.Class)<<8 | uint16(e.Detail) {
 	case 0x0201:
 		return meaning{string(CodeAuth), "it does not accept who we are", "look at the user, the secret and whether the target wants CHAP at all"}
