@@ -37,6 +37,8 @@ type iscsiPathSpec struct {
 	// Multipath names the maps that the disks of this session belong to.
 	Multipath bool      `json:"multipath,omitempty"`
 	LUNs      []lunSpec `json:"luns"`
+	// Link is how the interface of Config is found, where the file calls it otherwise than the kernel.
+	Link appliance.LinkMatch `json:"link,omitzero"`
 }
 
 // chapSpec says who this machine is; the secrets come as the keys of that name.
@@ -101,6 +103,7 @@ func expandISCSIPaths(x *plan.Expansion) {
 			s := iscsiPathSpec{Name: i.Name, Config: base, CHAP: chap, Multipath: len(i.Portals) > 1, LUNs: lunsOf(i)}
 			s.Config.Portal = iscsi.Portal{Host: host, Port: port, Tag: -1}
 			s.Config.Interface, s.Config.Source = p.HostInterface, p.HostAddress
+			s.Link = matchOfLink(x.Appliance.Network, p.HostInterface)
 			where := net.JoinHostPort(host, strconv.Itoa(port))
 			id := iscsiPathID(i.Name, where)
 			u := plan.Unit{

@@ -148,6 +148,9 @@ func (a *iscsiPathAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progr
 		if err == nil {
 			err = a.deps.Children.Free(ctx, u.ID) // one that is stuck must not hold the others back
 		}
+		if err == nil {
+			s.Config.Interface, err = kernelLink(s.Config.Interface, s.Link)
+		}
 		part := iscsiLoginPart{Unit: u.ID, Config: s.Config, CHAP: s.CHAP, Deadline: time.Duration(u.Policy.Deadline)}
 		if err == nil {
 			part.Secret, part.Mutual, err = a.keeper.secrets(s.CHAP, &files)

@@ -28,6 +28,27 @@ type nvmeSpec struct {
 	Secret     string      `json:"secret,omitempty"`
 	CtrlSecret string      `json:"ctrlSecret,omitempty"`
 	Host       nvmeof.Host `json:"host,omitzero"` // zero: this machine's own
+	// Links are how the interfaces of paths are found that the file calls otherwise than the kernel.
+	Links map[string]appliance.LinkMatch `json:"links,omitempty"`
+}
+
+// here is s with the kernel's names of the interfaces; those that are not there
+// yet keep the file's.
+func (s nvmeSpec) here() nvmeSpec {
+	if len(s.Links) == 0 {
+		return s
+	}
+	name := func(list []nvmeof.Target) []nvmeof.Target {
+		list = slices.Clone(list)
+		for i := range list {
+			if kernel, err := kernelLink(list[i].HostIface, s.Links[list[i].HostIface]); err == nil {
+				list[i].HostIface = kernel
+			}
+		}
+		return list
+	}
+	s.Paths, s.Discovery = name(s.Paths), name(s.Discovery)
+	return s
 }
 
 func nvmeStep() Step {
@@ -59,6 +80,14 @@ func expandNVMe(x *plan.Expansion) {
 		}
 		if n.TLS != nil {
 			s.Keyring = n.TLS.Keyring
+		}
+		for _, p := range slices.Concat(n.Paths, n.Discovery) {
+			if m := matchOfLink(x.Appliance.Network, p.HostInterface); !m.Zero() {
+				if s.Links == nil {
+					s.Links = map[string]appliance.LinkMatch{}
+				}
+				s.Links[p.HostInterface] = m
+			}
 		}
 		least := 1
 		var way []plan.Resource

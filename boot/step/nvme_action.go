@@ -42,6 +42,7 @@ func (a *nvmeAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, err
 	if err != nil {
 		return engine.Checked{}, err
 	}
+	s = s.here()
 	f, err := sysfs.Open("/")
 	if err != nil {
 		return engine.Checked{}, err

@@ -40,20 +40,24 @@ func connectNVMe(ctx context.Context, in *ChildInput, c nvmeCall) (any, error) {
 		go func() {
 			look, cancel := context.WithTimeout(ctx, c.Patience) // of the first at its portal
 			defer cancel()
-			q.looked(i, j.Rank, looks.Probe(look, j.Target, j.Options))
+			err := looks.Probe(look, j.Target, j.Options)
+			if err != nil { // told at once: the kernel may be busy with another for a minute
+				in.Tell(ChildProgress{Index: i, Done: true, Error: nvmeError(err)})
+			}
+			q.looked(i, j.Rank, err)
 		}()
 	}
 	for range c.Jobs {
 		i, err := q.next()
+		if err != nil {
+			continue
+		}
 		j, as := c.Jobs[i], host
 		if j.Host != (nvmeof.Host{}) {
 			as = j.Host
 		}
-		name := ""
-		if err == nil {
-			name, err = j.connect(f, as, in)
-		}
 		m := ChildProgress{Index: i, Done: true}
+		name, err := j.connect(f, as, in)
 		if err != nil {
 			m.Error = nvmeError(err)
 		} else if m.Result, err = json.Marshal(name); err != nil {
@@ -90,7 +94,7 @@ func (q *nvmeQueue) looked(index, rank int, err error) {
 	q.more.Signal()
 }
 
-// next waits for one. What failed goes first: it costs nothing to tell.
+// next waits for one. What failed goes first: it costs nothing.
 func (q *nvmeQueue) next() (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -52,8 +52,24 @@ const nvmeCallTime = 3 * time.Minute
 
 // waited is a path that a child is at.
 type waited struct {
-	u *nvmeKept
-	p *nvmePath
+	u    *nvmeKept
+	p    *nvmePath
+	turn int // the smaller, the sooner
+}
+
+// turn is when a path is connected, of those that answer: first paths first,
+// and before those that may keep the kernel busy with an authentication that
+// comes to nothing (a command that gets no answer takes it a minute).
+func (u *nvmeKept) turn(p *nvmePath) int {
+	const later = 1000
+	turn := p.rank
+	if u.spec.Secret != "" {
+		turn += later
+	}
+	if p.failed != nil && p.failed.mend() {
+		turn += 2 * later
+	}
+	return turn
 }
 
 // dial has children connect all paths whose time has come, and read the logs
@@ -70,6 +86,7 @@ func (k *nvmeKeeper) dial(ctx context.Context) (due time.Time, ok bool) {
 		if !u.dialled {
 			continue
 		}
+		u.name()
 		for _, p := range u.paths {
 			switch {
 			case p.controller != "" && p.unread && !p.reading && p.state == nvmeof.StateLive && !p.next.After(now):
@@ -82,12 +99,12 @@ func (k *nvmeKeeper) dial(ctx context.Context) (due time.Time, ok bool) {
 				}
 			case p.controller == "":
 				p.busy = true
-				list = append(list, waited{u, p})
+				list = append(list, waited{u, p, u.turn(p)})
 			}
 		}
 	}
 	if len(list) > 0 {
-		slices.SortFunc(list, func(a, b waited) int { return a.p.rank - b.p.rank })
+		slices.SortFunc(list, func(a, b waited) int { return a.turn - b.turn })
 		go k.connect(ctx, list)
 	}
 	return due, ok
@@ -122,7 +139,7 @@ func (k *nvmeKeeper) connect(ctx context.Context, list []waited) {
 	}
 	for _, w := range list {
 		s := w.u.spec
-		c.Jobs = append(c.Jobs, nvmeJob{Target: w.p.target, Rank: w.p.rank, Lasting: w.p.target.Discovery(), Options: s.Options,
+		c.Jobs = append(c.Jobs, nvmeJob{Target: w.p.target, Rank: w.turn, Lasting: w.p.target.Discovery(), Options: s.Options,
 			IOPolicy: s.IOPolicy, Keyring: s.Keyring, Host: s.Host, Secret: secret(s.Secret), CtrlSecret: secret(s.CtrlSecret),
 			NeedSecret: s.Secret != "", NeedCtrlSecret: s.CtrlSecret != ""})
 	}

@@ -45,13 +45,14 @@ func (k *nvmeKeeper) add(id string, s nvmeSpec) *nvmeKept {
 	if u == nil {
 		u = &nvmeKept{id: id, spec: s, changed: make(chan struct{}, 1)}
 		for i, t := range s.Paths {
-			u.paths = append(u.paths, &nvmePath{target: t, rank: i})
+			u.paths = append(u.paths, &nvmePath{target: t, rank: i, iface: t.HostIface})
 		}
 		for i, t := range s.Discovery {
-			u.paths = append(u.paths, &nvmePath{target: t, rank: i, unread: true})
+			u.paths = append(u.paths, &nvmePath{target: t, rank: i, unread: true, iface: t.HostIface})
 		}
 		k.units[id] = u
 	}
+	u.name()
 	u.dialled, u.done = true, false
 	for _, p := range u.paths {
 		p.next, p.tries = time.Time{}, 0
@@ -62,6 +63,18 @@ func (k *nvmeKeeper) add(id string, s nvmeSpec) *nvmeKept {
 	}
 	k.match(u)
 	return u
+}
+
+// name gives paths the kernel's names of the interfaces that they come from.
+// One that is not there yet keeps the file's name, by which nothing is found.
+func (u *nvmeKept) name() {
+	for _, p := range u.paths {
+		if m, ok := u.spec.Links[p.iface]; ok && p.controller == "" {
+			if kernel, err := kernelLink(p.iface, m); err == nil {
+				p.target.HostIface = kernel
+			}
+		}
+	}
 }
 
 // keep goes on with a unit that was found done.

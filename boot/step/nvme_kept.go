@@ -24,6 +24,7 @@ type nvmeKept struct {
 // nvmePath is one connection that a unit wants.
 type nvmePath struct {
 	target     nvmeof.Target
+	iface      string // the interface that target comes from, as the file calls it
 	rank       int    // among those of its subsystem: the first are made first
 	controller string // "" while there is none
 	state      nvmeof.State
@@ -240,6 +241,9 @@ func (u *nvmeKept) failure() error {
 	}
 	if first != nil && same {
 		e.CodeText, e.HintText, e.Final = cmp.Or(first.CodeText, e.CodeText), first.HintText, final
+		if e.CodeText == "NVME-TLS" { // an image has no daemon for it, and none comes by itself
+			e.NextText = "initd skip " + u.id
+		}
 	}
 	return e
 }

@@ -48,6 +48,19 @@ func kernelName(st *link.State, name string, m appliance.LinkMatch) (string, err
 	return i.Name, err
 }
 
+// kernelLink is kernelName of the machine as it is now, where the kernel may
+// call the link otherwise than the file.
+func kernelLink(name string, m appliance.LinkMatch) (string, error) {
+	if m.Zero() {
+		return name, nil
+	}
+	st, err := link.Read()
+	if err != nil {
+		return "", err
+	}
+	return kernelName(st, name, m)
+}
+
 func (a *routeAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, error) {
 	st, c, err := a.config(u)
 	if err != nil {

@@ -39,7 +39,11 @@ func Connect(r Request) (string, error) {
 	defer log.close()
 	if err := write(fd, options.Bytes()); err != nil {
 		line := lastOf(log.lines(), func(c string) bool { return !exists(c) })
-		return "", asError(r.Target, err, line)
+		refused := asError(r.Target, err, line)
+		if refused.Reason == AuthFailed && r.CtrlSecret != nil { // the kernel tells the two apart no more than this
+			refused.Detail = "this host's, or the one by which the subsystem is to prove itself"
+		}
+		return "", refused
 	}
 	answer := make([]byte, 4096)
 	n, err := unix.Read(fd, answer)

@@ -93,8 +93,10 @@ func (e *ConnectError) Code() string {
 		return "NVME-AUTH"
 	case Busy:
 		return "NVME-BUSY"
-	case NoHandshake, NoPSK:
+	case NoHandshake:
 		return "NVME-TLS"
+	case NoPSK:
+		return "NVME-TLS-KEY"
 	case NoSource, NoInterface, NoDigest, BadOption, NoModule, NotAllowed:
 		return "NVME-OPTION"
 	}
