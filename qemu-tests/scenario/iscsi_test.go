@@ -3,15 +3,18 @@ package scenario
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	breport "initd/boot/report"
 	"initd/hw/iscsi/iscsitest"
 	"initd/qemu-tests/peer/config"
+	"initd/qemu-tests/peer/keyserver"
 	"initd/qemu-tests/peer/lio"
 	"initd/qemu-tests/peer/network"
 	"initd/qemu-tests/room"
@@ -45,6 +48,7 @@ type iscsiRoom struct {
 	*room.Room
 	second  *vm.Wire
 	targets lio.Config
+	images  map[string]string // of LUNs, by their path on the targets' machine
 }
 
 func newISCSIRoom(t *testing.T) *iscsiRoom {
@@ -62,9 +66,12 @@ func iqn(name string) string { return "iqn.2026-01.net.example:" + name }
 func (s *iscsiRoom) startTargets(disks ...*vm.Disk) *vm.VM {
 	s.T.Helper()
 	s.Peer.LIO = &s.targets
-	image := vm.NewImage(s.T).GoProgram("/init", "./qemu-tests/peer").Modules("virtio_net", "virtio_blk", "target_core_mod", "target_core_file", "target_core_iblock", "iscsi_target_mod").
-		JSON(config.Path, s.Peer).File("/ext4.img", s.ext4(), 0o600).Write("targets")
-	s.PeerVM = vm.New(s.T, vm.Name("targets"), vm.Memory(512), vm.CPUs(1), vm.Reboots()).Initramfs(image).Wire(s.Wire, room.PeerMAC).Wire(s.second, targetMACB).Disk(disks...).Start()
+	image := vm.NewImage(s.T).GoProgram("/init", "./qemu-tests/peer").Modules("virtio_net", "virtio_blk", "target_core_mod", "target_core_file", "target_core_iblock", "iscsi_target_mod", "loop").
+		JSON(config.Path, s.Peer).File("/ext4.img", s.ext4(), 0o600)
+	for path, content := range s.images {
+		image.File(path, content, 0o600)
+	}
+	s.PeerVM = vm.New(s.T, vm.Name("targets"), vm.Memory(512), vm.CPUs(1), vm.Reboots()).Initramfs(image.Write("targets")).Wire(s.Wire, room.PeerMAC).Wire(s.second, targetMACB).Disk(disks...).Start()
 	s.PeerVM.WaitEvent("the targets listen", vm.Is("ready"), vm.Guard)
 	return s.PeerVM
 }
@@ -109,15 +116,35 @@ func (s *iscsiRoom) sessions() []listedSession {
 type listedSession struct {
 	ID                                             uint32
 	Target, Portal, State, Connection, Owner, Unit string
-	Disks                                          []struct{ LUN int }
+	Disks                                          []struct {
+		LUN  int
+		Name string
+	}
 }
 
-// Sixteen targets over two networks, four of them on both.
+// change makes a fault at the targets, or ends it.
+func (s *iscsiRoom) change(c lio.Change) {
+	s.T.Helper()
+	s.Change(config.Command{Do: "lio", LIO: &c})
+}
+
+// keyServer adds one on the targets' machine, with the key of a volume, which it returns.
+func (s *iscsiRoom) keyServer(address, volume string) []byte {
+	s.T.Helper()
+	s.AddServer("kms", address, keyserver.KindBytes)
+	s.with("keys:\n  tls: {ca: pki/ca.pem, cert: pki/store.pem, key: pki/store.key}\n  servers: [{name: kms, address: \"" + net.JoinHostPort(address, "5696") + "\"}]\n")
+	return s.Key(volume)
+}
+
+// Sixteen targets over two networks, four of them on both; and a seventeenth, whose second portal is late, with a volume that is found by
+// its UUID, and its key from a key server in the same network.
 //
 //   - All log in, in one go: those with one portal have a disk, those with two a multipath map. CHAP both ways and digests are used by
 //     some. File systems on them are mounted, and hold what is written.
+//   - The volume has the UUID on each leg. It is not opened on the one that is there first, but on the map.
 //   - The list shows who has which; a disk that is in use is not logged out of; a session that is named twice is left alone.
-//   - A path's network fails and comes back: I/O goes on by the other, and the path joins again.
+//   - A path's network fails and comes back: I/O goes on by the other, and the path joins again. So it does when the store's own
+//     cable is pulled, and put in and out.
 //   - The way down logs out of everything that it has unmounted.
 func TestSixteenISCSITargetsOverTwoNetworks(t *testing.T) {
 	s := newISCSIRoom(t)
@@ -148,17 +175,24 @@ func TestSixteenISCSITargetsOverTwoNetworks(t *testing.T) {
 			name, iqn(name), strings.Join(portals, ", "), initiator, i%3, len(portals), more)
 		fmt.Fprintf(&mounts, "  - {what: iscsi/%s/disk, where: /srv/%s, type: ext4, fsck: never}\n", name, name)
 	}
-	s.with("fabrics:\n  iscsi:\n" + fabrics.String() + "mounts:\n" + mounts.String())
+	key := s.keyServer(targetA, "vault")
+	s.images = map[string]string{"/vault.img": vm.NewDisk(t, "vault", 22*vm.MiB, vm.LUKS{Keys: [][]byte{key}, UUID: vaultUUID, Content: vm.Ext4{}}).Path}
+	s.targets.Targets = append(s.targets.Targets, lio.Target{IQN: iqn("vault"), Portals: []string{targetA + ":3260", targetB + ":3260"}, LUNs: []lio.LUN{{MiB: 22, Image: "/vault.img"}}})
+	s.targets.Late = []lio.Late{{Listen: targetB + ":3290", To: targetB + ":3260", Seconds: 8}}
+	fmt.Fprintf(&fabrics, "    - {name: vault, target: %q, portals: [%s, %q], initiator: %q, min-paths: 2}\n", iqn("vault"), targetA, targetB+":3290", initiator)
+	mounts.WriteString("  - {what: luks/vault, where: /srv/vault, type: ext4, fsck: never}\n")
+	s.with("fabrics:\n  iscsi:\n" + fabrics.String() + "media:\n  luks: [{name: vault, device: uuid/" + vaultUUID + ", key: kmip}]\nmounts:\n" + mounts.String())
 	s.startTargets()
 	m := s.startStore()
 	m.WaitEvent("ready", vm.Is("ready"), vm.Guard)
+	s.wantVaultOnItsMap()
 
 	list := s.sessions()
-	if len(list) != 20 {
-		t.Errorf("%d sessions, want 20: %+v", len(list), list)
+	if len(list) != 22 {
+		t.Errorf("%d sessions, want 22: %+v", len(list), list)
 	}
 	for _, l := range list {
-		if l.State != "LOGGED_IN" || l.Owner != "initd" || !strings.HasPrefix(l.Unit, "iscsi-path/t") || len(l.Disks) != 1 {
+		if l.State != "LOGGED_IN" || l.Owner != "initd" || !strings.HasPrefix(l.Unit, "iscsi-path/") || len(l.Disks) != 1 {
 			t.Errorf("session %+v", l)
 		}
 	}
@@ -178,8 +212,8 @@ func TestSixteenISCSITargetsOverTwoNetworks(t *testing.T) {
 	if e := room.Hand(t, m, "run", "/usr/bin/initd", "iscsi login "+iqn("t1")+" "+targetB+" --initiator "+initiator+" --lun 1"); e.Field("status") != "0" {
 		t.Errorf("a login that is there already: %s", e.Line)
 	}
-	if n := len(s.sessions()); n != 20 {
-		t.Errorf("%d sessions after that, want 20", n)
+	if n := len(s.sessions()); n != 22 {
+		t.Errorf("%d sessions after that, want 22", n)
 	}
 
 	room.Hand(t, m, "load", "/srv/t12/load", "4096")
@@ -193,6 +227,7 @@ func TestSixteenISCSITargetsOverTwoNetworks(t *testing.T) {
 			m.WaitEvent("the path is back", noticed(fmt.Sprintf("iscsi-path/t%d/%s:3260: back", i, targetB)), vm.Guard)
 		}
 	}
+	s.flap()
 	t.Logf("load: %s", room.Hand(t, m, "load-stop", "", "").Line)
 
 	m.CtrlAltDel()
@@ -200,7 +235,63 @@ func TestSixteenISCSITargetsOverTwoNetworks(t *testing.T) {
 	room.NothingLeft(t, m)
 }
 
-// Targets that are dead, refuse, are silent, slow or unwilling, and good ones among them.
+const vaultUUID = "3f0a5a52-6c58-4b0e-9d1b-0c8f1f3b7a11"
+
+// wantVaultOnItsMap checks that the volume was not touched before its map was there, and stands on that.
+func (s *iscsiRoom) wantVaultOnItsMap() {
+	t := s.T.(*testing.T)
+	t.Helper()
+	events := room.Told(t, s.Store)
+	order(t, events, "iscsi/vault", "luks/vault", "mount/srv/vault") // iscsi/vault needs both paths
+	if n := attempts(events, "luks/vault"); n != 1 {
+		t.Errorf("%d attempts to open the volume, want 1", n)
+	}
+	legs, below := "", ""
+	for _, table := range room.StateOf(t, s.Store, "hands").Tables {
+		f := strings.Fields(table)
+		switch {
+		case strings.HasPrefix(table, "vault: ") && f[3] == "crypt":
+			below = f[7]
+		case strings.HasPrefix(table, "vault-0: ") && f[3] == "multipath":
+			legs = table
+		}
+	}
+	if below == "" || legs == "" || strings.Contains(legs+" ", " "+below+" ") {
+		t.Errorf("the volume stands on %q; the map is %q", below, legs)
+	}
+}
+
+// flap pulls the store's own cable of the second network: in and out, and then for as long as it takes to be noticed. Everything on it
+// comes back, with the address that it had.
+func (s *iscsiRoom) flap() {
+	t, m := s.T.(*testing.T), s.Store
+	t.Helper()
+	carrier := func(presence breport.Presence) func(vm.Event) bool {
+		return vm.Is("loss", "unit", "net/netb", "presence", string(presence))
+	}
+	for range 3 {
+		m.SetLink(s.second, false)
+		m.SetLink(s.second, true)
+	}
+	events := m.Events()
+	last := events[len(events)-1]
+	m.SetLink(s.second, false)
+	e := m.WaitEventAfter(last, "the carrier is lost", carrier(breport.Gone), vm.Guard)
+	if !strings.Contains(e.Field("reason"), "no carrier") {
+		t.Errorf("the reason: %s", e.Line)
+	}
+	last = m.WaitEventAfter(last, "a path over it is lost", noticed("iscsi-path/t13/"+targetB+":3260: lost"), vm.Guard)
+	room.Hand(t, m, "load-more", "", "20") // by the other path
+	m.SetLink(s.second, true)
+	m.WaitEventAfter(last, "the carrier is back", carrier(breport.Present), vm.Guard)
+	m.WaitEventAfter(last, "the path is back", noticed("iscsi-path/t13/"+targetB+":3260: back"), vm.Guard)
+	if got := room.StateOf(t, m, "hands").Addresses; !slices.ContainsFunc(got, func(a string) bool { return strings.HasSuffix(a, " 198.51.100.17/24") }) {
+		t.Errorf("addresses after the flaps: %q", got)
+	}
+}
+
+// Targets that are dead, refuse, are silent, slow or unwilling, and good ones among them; one that takes half a minute to answer; and one that a
+// cluster shares, which comes when another machine has mounted its disk.
 func TestISCSIPortalsInTrouble(t *testing.T) {
 	s := newISCSIRoom(t)
 	s.Identity["chap"], s.Identity["other"] = []byte("a secret of the store's"), []byte("another secret altogether")
@@ -211,6 +302,7 @@ func TestISCSIPortalsInTrouble(t *testing.T) {
 			{IQN: iqn("good"), Portals: []string{targetA + ":3260", targetB + ":3260"}, LUNs: lun},
 			{IQN: iqn("guarded"), Portals: []string{targetA + ":3260"}, LUNs: lun, Initiators: []lio.Initiator{{Name: initiator, Auth: auth}}},
 			{IQN: iqn("theirs"), Portals: []string{targetA + ":3260"}, LUNs: lun, Initiators: []lio.Initiator{{Name: iqn("another"), Auth: auth}}},
+			{IQN: iqn("shared"), Portals: []string{targetA + ":3260"}, LUNs: lun},
 		},
 		Scripted: []lio.Scripted{
 			{Listen: targetA + ":3270", Script: iscsitest.Script{Silent: true}},
@@ -219,7 +311,7 @@ func TestISCSIPortalsInTrouble(t *testing.T) {
 			{Listen: targetA + ":3273", Script: iscsitest.Script{Status: 0x0203}},
 			{Listen: targetA + ":3274", Script: iscsitest.Script{Raw: []byte(strings.Repeat("no iSCSI at all, ", 20))}},
 		},
-		Late: []lio.Late{{Listen: targetA + ":3280", To: targetA + ":3260", Seconds: 8}},
+		Late: []lio.Late{{Listen: targetA + ":3280", To: targetA + ":3260", Seconds: 8}, {Listen: targetA + ":3281", To: targetA + ":3260", Seconds: 30}},
 	}
 	entry := func(name, target, portals, more string) string {
 		return fmt.Sprintf("    - {name: %s, target: %q, portals: [%s], initiator: %q%s, options: {login-timeout: 20s}}\n", name, iqn(target), portals, initiator, more)
@@ -242,6 +334,8 @@ func TestISCSIPortalsInTrouble(t *testing.T) {
 		entry("unknown", "good", `"`+targetA+`:3273"`, "") +
 		entry("babble", "good", `"`+targetA+`:3274"`, "") +
 		entry("lun", "good", targetA, ", luns: [{lun: 7}]") +
+		strings.Replace(entry("slow", "good", `"`+targetA+`:3281"`, ""), ", options: {login-timeout: 20s}", "", 1) +
+		entry("shared", "shared", `"`+targetA+`:3282"`, ", active: cluster") +
 		"mounts:\n  - {what: iscsi/paths/0, where: /srv/paths, type: ext4, fsck: never}\n")
 	s.Wire.Drop(vm.ToAddr(netip.MustParseAddr("192.0.2.99")))
 	s.startTargets()
@@ -261,7 +355,12 @@ func TestISCSIPortalsInTrouble(t *testing.T) {
 	m.WaitEvent("one path of five is enough", room.Unit("iscsi/paths", "done"), vm.Guard)
 	m.WaitEvent("it is mounted", room.Unit("mount/srv/paths", "done"), vm.Guard)
 	m.WaitEvent("the late path joins by itself", room.Unit("iscsi-path/paths/"+targetA+":3280", "done"), vm.Guard)
+	slow := "iscsi-path/slow/" + targetA + ":3281"
+	m.WaitEvent("one that answers after 30 s is up", room.Unit(slow, "done"), vm.Guard)
 	events := room.Told(t, m)
+	if n := attempts(events, slow); n != 1 || slices.ContainsFunc(events, func(e breport.Event) bool { return e.Unit == slow && e.Error != nil }) {
+		t.Errorf("%s was given up: %d attempts", slow, n)
+	}
 	order(t, events, "iscsi-path/paths/"+targetB+":3260", "iscsi/paths", "mount/srv/paths", "iscsi-path/paths/"+targetA+":3280")
 	for _, secret := range []string{"a secret of the store's", "another secret altogether"} {
 		for _, e := range events {
@@ -270,8 +369,39 @@ func TestISCSIPortalsInTrouble(t *testing.T) {
 			}
 		}
 	}
+	s.otherMachineFirst()
 	m.CtrlAltDel()
 	m.Exited(vm.Guard)
+}
+
+// otherMachineFirst has another machine mount the disk that is shared, before the store finds it: the store logs in, and so does its
+// orchestrator's successor, and neither writes a byte.
+func (s *iscsiRoom) otherMachineFirst() {
+	t, m := s.T.(*testing.T), s.Store
+	t.Helper()
+	m.WaitEvent("the shared disk is not there", failedWith("iscsi-path/shared/"+targetA+":3282"), vm.Guard)
+	s.change(lio.Change{Do: "mount", Target: iqn("shared"), LUN: &lio.LUN{}})
+	s.change(lio.Change{Do: "serve", Portal: targetA + ":3282", Value: targetA + ":3260"})
+	m.WaitEvent("it comes late", room.Unit("iscsi/shared", "done"), vm.Guard)
+	untouched := func(when string) {
+		t.Helper()
+		for _, l := range s.sessions() {
+			if l.Target != iqn("shared") || len(l.Disks) != 1 {
+				continue
+			}
+			// Documentation/block/stat.rst: the fifth number counts writes, the twelfth discards, the sixteenth flushes.
+			stat := strings.Fields(room.Hand(t, m, "read", "/sys/block/"+l.Disks[0].Name+"/stat", "").Field("text"))
+			if len(stat) < 16 || stat[4] != "0" || stat[11] != "0" || stat[15] != "0" {
+				t.Errorf("%s the shared disk was written to: %q", when, stat)
+			}
+			return
+		}
+		t.Errorf("%s: no session has the shared disk", when)
+	}
+	untouched("when it came")
+	gone := room.Hand(t, m, "kill-orchestrator", "", "")
+	m.WaitEventAfter(gone, "a successor adopts it", room.Unit("iscsi/shared", "adopted"), vm.Guard)
+	untouched("by the successor")
 }
 
 // failedWith matches the end of a unit's attempt by an error.
