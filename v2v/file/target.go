@@ -217,27 +217,44 @@ func (t *Target) clean(f *os.File) error {
 	if err := f.Truncate(0); err != nil {
 		return err
 	}
-	for _, p := range t.leftovers() {
+	return remove(t.leftovers())
+}
+
+func (t *Target) leftovers() []string {
+	return append(t.notes(), t.beside(filepath.Base(PartPath(t.path))+".")...)
+}
+
+// notes are the notes, and what of them a run was killed in the middle of writing: renameio names that with a dot before the
+// name to be and a number behind it.
+func (t *Target) notes() []string {
+	path := StatePath(t.path)
+	return append(t.beside("."+filepath.Base(path)), path)
+}
+
+// beside are the files of the target's folder whose names begin so.
+func (t *Target) beside(prefix string) []string {
+	dir := filepath.Dir(t.path)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), prefix) {
+			list = append(list, filepath.Join(dir, e.Name()))
+		}
+	}
+	return list
+}
+
+// remove takes files away that may be gone already.
+func remove(paths []string) error {
+	for _, p := range paths {
 		if err := os.Remove(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	return nil
-}
-
-func (t *Target) leftovers() []string {
-	dir, prefix := filepath.Dir(t.path), filepath.Base(PartPath(t.path))+"."
-	left := []string{StatePath(t.path)}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return left
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), prefix) {
-			left = append(left, filepath.Join(dir, e.Name()))
-		}
-	}
-	return left
 }
 
 // Base is the final name of the image's file.
@@ -350,7 +367,7 @@ func (t *Target) Commit() error {
 		}
 	}
 	t.done = true
-	if err := os.Remove(StatePath(t.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := remove(t.notes()); err != nil {
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(t.path))
@@ -382,7 +399,7 @@ func (t *Target) Abort() {
 		for i := len(t.parts) - 1; i >= 0; i-- {
 			_ = os.Remove(t.parts[i].temp)
 		}
-		_ = os.Remove(StatePath(t.path))
+		_ = remove(t.notes())
 	}
 	_ = t.closeAll()
 }
