@@ -129,7 +129,7 @@ func cause(err error) string {
 	var ended *endedError
 	switch {
 	case errors.As(err, &ended) && ended.noSecrets:
-		return "the target ended the connection at the first request, without an answer: it may want CHAP, which it was not offered"
+		return "the target ended the connection at once: it may want CHAP"
 	case errors.As(err, &dns):
 		return dns.Err + ": " + dns.Name
 	case errors.Is(err, context.Canceled):
