@@ -34,7 +34,12 @@ func (a *keyAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, erro
 		return engine.Checked{}, err
 	}
 	if a.deps.Keys.Has(s.Name) {
-		return engine.Checked{Answer: engine.Same, Reason: "key is here"}, nil
+		// Who fetched it may have been killed before it was told which object that was.
+		object := ""
+		if s.KMIP != nil {
+			object = s.KMIP.request(u.ID).Selector.String()
+		}
+		return engine.Checked{Answer: engine.Same, Reason: "key is here", Object: object}, nil
 	}
 	if a.deps.Volumes.Open(s.Name) {
 		return engine.Checked{Answer: engine.Same, Reason: s.Name + " is open, no key needed"}, nil
