@@ -18,8 +18,7 @@ import (
 // fabricRoom is the machine with bad links and targets: each fault has a link, a target or a subsystem of its own.
 type fabricRoom struct {
 	*room.Room
-	store *vm.VM
-	lacp  *vm.Wire // between a bond of the store and one of the peer
+	lacp *vm.Wire // between a bond of the store and one of the peer
 
 	targets lio.Config
 	nvme    nvmet.Config
