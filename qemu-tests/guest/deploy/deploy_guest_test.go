@@ -21,11 +21,10 @@ import (
 )
 
 const (
-	iqn     = "iqn.2026-01.net.example:vm-17"
-	byPath  = "ip-127.0.0.1:3260-iscsi-" + iqn + "-lun-0"
-	backing = "/run/lio-d0_0" // where lio keeps the first disk
-	mib     = 1 << 20
-	size    = 16 * mib
+	iqn    = "iqn.2026-01.net.example:vm-17"
+	byPath = "ip-127.0.0.1:3260-iscsi-" + iqn + "-lun-0"
+	mib    = 1 << 20
+	size   = 16 * mib
 )
 
 // One machine, one story: an image goes onto a LUN by the old name; a deploy is killed in the middle and gone on with; a target is lost in the middle
@@ -283,7 +282,7 @@ func (r *running) progress(t *testing.T) int64 {
 
 func wantDisk(t *testing.T, want []byte) {
 	t.Helper()
-	got, err := os.ReadFile(backing)
+	got, err := os.ReadFile(lio.File(0))
 	if err != nil {
 		t.Fatal(err)
 	}

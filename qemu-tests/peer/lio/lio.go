@@ -122,6 +122,11 @@ func (m *Machine) lun(t Target, l LUN) error {
 	return m.tree.Link(store, lun+"/disk")
 }
 
+// File is what is behind the nth disk of memory that a machine made, from 0 on.
+func File(n int) string { return "/run/lio-" + diskName(n) }
+
+func diskName(n int) string { return fmt.Sprintf("d%d", n) }
+
 // disk makes the backstore of a LUN and returns where it is.
 func (m *Machine) disk(t Target, l LUN) (string, error) {
 	if l.Same != "" {
@@ -131,14 +136,14 @@ func (m *Machine) disk(t Target, l LUN) (string, error) {
 		}
 		return store, nil
 	}
-	name := fmt.Sprintf("d%d", len(m.disks))
+	name := diskName(len(m.disks))
 	serial := l.Serial
 	if serial == "" {
 		serial = fmt.Sprintf("%s-%d", t.IQN[strings.LastIndexByte(t.IQN, ':')+1:], l.Number)
 	}
 	store, control := "core/iblock_0/"+name, "udev_path="+l.Device
 	if l.Device == "" {
-		file := "/run/lio-" + name
+		file := File(len(m.disks))
 		if err := os.MkdirAll("/run", 0o755); err != nil {
 			return "", err
 		}
