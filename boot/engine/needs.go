@@ -88,7 +88,9 @@ func (s *state) count(e *edge, now time.Duration) {
 
 // claimant returns the unfinished unit that has r's device to itself, other
 // than u. Two units that claim the same name share it; of two that claim one
-// device by different names, the one that stands first in the plan goes first.
+// device by different names, one that needs none of its names goes first, for it
+// makes something of the device (a map over a leg), and else the one that stands
+// first in the plan.
 func (s *state) claimant(r *resource, u *unit) *unit {
 	same := s.names(r)
 	mine := slices.ContainsFunc(same, func(o *resource) bool { return slices.Contains(o.claims, u) })
@@ -97,12 +99,19 @@ func (s *state) claimant(r *resource, u *unit) *unit {
 			if c == u || c.up() || slices.Contains(o.claims, u) {
 				continue
 			}
-			if !mine || c.ix < u.ix {
+			if !mine || !needsOneOf(c, same) || c.ix < u.ix {
 				return c
 			}
 		}
 	}
 	return nil
+}
+
+// needsOneOf tells whether a unit needs one of these.
+func needsOneOf(u *unit, list []*resource) bool {
+	return slices.ContainsFunc(u.needs, func(n *need) bool {
+		return slices.ContainsFunc(n.edges, func(e *edge) bool { return slices.Contains(list, e.r) })
+	})
 }
 
 // names lists the resources that the device of r answers to; r at least.

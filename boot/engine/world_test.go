@@ -126,6 +126,22 @@ func TestClaims(t *testing.T) {
 		g.fact("endpoint/k:1", true, 1, "")
 		g.wants(map[string]report.State{"luks/a": report.Done, "mount/x": report.Done})
 	})
+	in(t, "who makes something of a device goes before who needs it, wherever they stand in the plan", func(t *testing.T) {
+		g := newRig(t, u("luks/a", needs("block/uuid/1"), claims("block/uuid/1")), u("map/a", needs("endpoint/k:1"), claims("block/path/leg")))
+		g.run()
+		defer g.end()
+		dev := map[string]string{"dev": "/dev/sda"}
+		err := g.e.Post(
+			plan.Fact{Resource: "block/path/leg", Present: true, Generation: 1, Attrs: dev},
+			plan.Fact{Resource: "block/uuid/1", Present: true, Generation: 1, Attrs: dev})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		g.wants(map[string]report.State{"luks/a": report.Waiting, "map/a": report.Waiting})
+		g.fact("endpoint/k:1", true, 1, "")
+		g.wants(map[string]report.State{"luks/a": report.Done, "map/a": report.Done})
+	})
 	in(t, "two claims on one name do not block each other", func(t *testing.T) {
 		g := newRig(t, u("luks/a", needs("block/h"), claims("block/h")), u("luks/b", needs("block/h"), claims("block/h")))
 		g.run()
