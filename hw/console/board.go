@@ -45,16 +45,13 @@ func (b *Board) Renew() error {
 	return nil
 }
 
-// Close restores the terminals.
+// Close restores the terminals, once they have taken what was shown, or after a second.
 func (b *Board) Close() {
-	for _, t := range b.terminals {
-		t.restore()
-		t.close()
-	}
+	leave(b.terminals)
 	b.terminals = nil
 }
 
-// Show writes text to every console, as far as each takes it now; the rest goes while Next waits. What is neither
+// Show writes text to every console, as far as each takes it now; the rest goes while Next waits, or at Close. What is neither
 // printable ASCII nor a newline becomes '?'.
 func (b *Board) Show(text string) {
 	lines := strings.Split(text, "\n")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 )
 
 func TestAKeyCountsAtEveryConsoleAndTextShowsOnAll(t *testing.T) {
@@ -67,5 +68,28 @@ func TestABoardWithoutConsolesSaysSo(t *testing.T) {
 	p.master.Close()
 	if _, err := board.Next(t.Context()); !errors.Is(err, ErrNoConsole) {
 		t.Errorf("got %v, want ErrNoConsole", err)
+	}
+}
+
+// What the board shows last may meet somebody else's write, or a line that is slow: it is shown nevertheless.
+func TestTheLastWordsAreShownAndAStoppedConsoleHoldsNobodyUp(t *testing.T) {
+	slow, stopped := newTypist(t), newTypist(t)
+	slow.stop()
+	stopped.stop()
+	board, err := NewBoard([]*os.File{slow.tty, stopped.tty})
+	if err != nil {
+		t.Fatal(err)
+	}
+	board.Show("\n(the boot goes on)\n")
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		board.Close()
+	}()
+	slow.sees("(the boot goes on)")
+	select {
+	case <-closed:
+	case <-time.After(hang):
+		t.Fatal("a stopped console holds Close up")
 	}
 }

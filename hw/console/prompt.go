@@ -54,12 +54,7 @@ func Ask(ctx context.Context, consoles []*os.File, a Asking) (Answer, error) {
 func askAll(ctx context.Context, consoles []*os.File, a Asking, grace time.Duration) (Answer, error) {
 	question := a.Question
 	var terminals []*terminal
-	defer func() {
-		for _, t := range terminals {
-			t.restore()
-			t.close()
-		}
-	}()
+	defer func() { leave(terminals) }()
 	var reasons []string
 	for _, f := range consoles {
 		t, err := openTerminal(f)

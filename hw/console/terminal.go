@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,6 +78,37 @@ func (t *terminal) close() {
 func (t *terminal) say(text string) {
 	t.out = append(t.out, text...)
 	t.flush()
+}
+
+// lastWords bounds how long consoles are waited for that have not taken all that was shown: the last line may meet a
+// write of somebody else, and a console that is stopped holds nobody up.
+const lastWords = time.Second
+
+// leave restores the terminals and closes them, once they have taken what was shown.
+func leave(terminals []*terminal) {
+	waits := func(t *terminal) bool { return t.fd >= 0 && len(t.out) > 0 }
+	for end := time.Now().Add(lastWords); slices.ContainsFunc(terminals, waits); {
+		left := time.Until(end)
+		if left <= 0 {
+			break
+		}
+		var fds []unix.PollFd
+		for _, t := range terminals {
+			if waits(t) {
+				fds = append(fds, unix.PollFd{Fd: int32(t.fd), Events: unix.POLLOUT})
+			}
+		}
+		if _, err := unix.Poll(fds, int((left+time.Millisecond-1)/time.Millisecond)); err != nil && !errors.Is(err, unix.EINTR) {
+			break
+		}
+		for _, t := range terminals {
+			t.flush()
+		}
+	}
+	for _, t := range terminals {
+		t.restore()
+		t.close()
+	}
 }
 
 func (t *terminal) flush() {
