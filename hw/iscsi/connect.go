@@ -19,12 +19,18 @@ import (
 type NoLUNError struct {
 	Target string
 	LUN    uint64
-	NoDisk bool // there is something, and it is no disk
+	// There is what the target has there instead of a disk ("a tape"), or has no disk come of; empty: nothing.
+	There string
+	// disk: it is one, and its node has not come yet.
+	disk bool
 }
 
 func (e *NoLUNError) Error() string {
-	if e.NoDisk {
-		return fmt.Sprintf("LUN %d of %s is no disk", e.LUN, e.Target)
+	switch {
+	case e.disk:
+		return fmt.Sprintf("LUN %d of %s is there, and its disk has not come", e.LUN, e.Target)
+	case e.There != "":
+		return fmt.Sprintf("LUN %d of %s is %s, not a disk", e.LUN, e.Target, e.There)
 	}
 	return fmt.Sprintf("%s has no LUN %d for this initiator", e.Target, e.LUN)
 }
@@ -34,6 +40,9 @@ func (*NoLUNError) Code() string { return "ISCSI-NO-LUN" }
 
 // Hint says what to do.
 func (e *NoLUNError) Hint() string {
+	if e.There != "" {
+		return "name the LUN of a disk; initd iscsi login --all-luns shows them"
+	}
 	return "look which LUNs the target maps to this initiator; initd iscsi login --all-luns shows them"
 }
 
@@ -222,7 +231,7 @@ func (k *Kernel) Scan(ctx context.Context, rec Record) error {
 			if err := scan(rec.Host, strconv.FormatUint(n, 10)); err != nil {
 				return fmt.Errorf("look for LUN %d of %s: %w", lun, rec.Config.Target, err)
 			}
-			if hasUnit(k.sys, rec.Session, lun) {
+			if _, ok := k.unit(rec.Session, lun); ok {
 				break
 			}
 		}
@@ -232,7 +241,7 @@ func (k *Kernel) Scan(ctx context.Context, rec Record) error {
 		if err != nil || missing == nil {
 			return err
 		}
-		if missing.NoDisk { // sd comes a little later than the SCSI device
+		if missing.disk { // sd comes a little later than the SCSI device
 			select {
 			case _, ok := <-events:
 				if ok {
@@ -253,7 +262,11 @@ func (k *Kernel) missing(rec Record) (*NoLUNError, error) {
 	}
 	for _, lun := range rec.Config.LUNs {
 		if d, ok := s.Disk(lun); !ok || !present(d) {
-			return &NoLUNError{Target: rec.Config.Target, LUN: lun, NoDisk: hasUnit(k.sys, rec.Session, lun)}, nil
+			missing := &NoLUNError{Target: rec.Config.Target, LUN: lun}
+			if unit, ok := k.unit(rec.Session, lun); ok {
+				missing.There, missing.disk = whatIs(k.sys, unit)
+			}
+			return missing, nil
 		}
 	}
 	return nil, nil

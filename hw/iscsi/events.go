@@ -136,9 +136,9 @@ type board struct {
 	subs map[uint32]chan Event // guarded by mu
 }
 
-// newBoard listens until ctx ends.
-func newBoard(ctx context.Context) (*board, error) {
-	events, err := Listen(ctx)
+// board listens until ctx ends.
+func (k *Kernel) board(ctx context.Context) (*board, error) {
+	events, err := k.listen(ctx)
 	if err != nil {
 		return nil, err
 	}

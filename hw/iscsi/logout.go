@@ -24,7 +24,7 @@ func (k *Kernel) Logout(ctx context.Context, rec Record) error {
 func (k *Kernel) End(ctx context.Context, s Session) error {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the answer of the kernel comes after ctx, too
 	defer cancel()
-	bulletin, err := newBoard(life)
+	bulletin, err := k.board(life)
 	if err != nil {
 		return err
 	}

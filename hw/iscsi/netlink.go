@@ -88,6 +88,7 @@ func Modules() []string { return []string{"crc32c", "iscsi_tcp", "sd_mod"} }
 type Kernel struct {
 	sys    *sysfs.FS
 	handle uint64
+	listen func(context.Context) (<-chan Event, error)
 
 	mu sync.Mutex
 	fd int // guarded by mu
@@ -110,7 +111,7 @@ func OpenKernel(sys *sysfs.FS) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Kernel{sys: sys, handle: handle, fd: fd}, nil
+	return &Kernel{sys: sys, handle: handle, listen: Listen, fd: fd}, nil
 }
 
 // Close ends it; sessions live on.
@@ -179,7 +180,7 @@ const replyWait = 10 * time.Second
 func (k *Kernel) call(op string, m *message) (event [ueventSize]byte, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err := unix.Sendto(k.fd, m.encode(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if _, err := unix.Write(k.fd, m.encode()); err != nil { // to the kernel, where the socket is not connected to anybody
 		return event, fmt.Errorf("iscsi_tcp: %s: send: %w", op, err)
 	}
 	var buf [nlHeader + ueventSize]byte

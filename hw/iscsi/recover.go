@@ -11,8 +11,8 @@ import (
 // ErrGone says that a session does not exist any more.
 var ErrGone = errors.New("the session is gone")
 
-// Recover gives a session whose connection failed a new one: same identity, same disks. A session that is up is left as
-// it is. ErrGone if there is none, or another's by now; else the errors of Login. It can sleep in the kernel.
+// Recover gives a session whose connection failed a new one: same identity, same disks. A session that is up, by the
+// kernel's own word and not only by its looks, is left as it is. ErrGone if there is none, or another's by now; else the errors of Login. It can sleep in the kernel.
 func (k *Kernel) Recover(ctx context.Context, rec Record, chap *CHAP, logout bool) error {
 	s, err := k.own(rec)
 	if err != nil {
@@ -24,16 +24,18 @@ func (k *Kernel) Recover(ctx context.Context, rec Record, chap *CHAP, logout boo
 	}
 	life, cancel := context.WithCancel(ctx)
 	defer cancel()
-	bulletin, err := newBoard(life)
+	bulletin, err := k.board(life)
 	if err != nil {
 		return err
 	}
 	events, release := bulletin.hear(rec.Session)
 	defer release()
-	if s.Conn == "up" && s.State == "LOGGED_IN" {
-		if !logout {
+	switch up := s.Conn == "up" && s.State == "LOGGED_IN"; {
+	case up && !logout:
+		if k.alive(ctx, rec.Session, events) {
 			return nil
 		}
+	case up:
 		bounded, end := context.WithTimeout(ctx, logoutWait)
 		_ = k.sayGoodbye(bounded, rec.Session, events) // it is left in any case
 		end()
@@ -67,6 +69,31 @@ func (k *Kernel) Recover(ctx context.Context, rec Record, chap *CHAP, logout boo
 		}
 		at = next
 	}
+}
+
+// pingWait bounds the answer to a ping; a connection on which none comes is for the kernel's own pings to find out about.
+const pingWait = 5 * time.Second
+
+// alive tells whether a session that sysfs shows as up is. The kernel tells of a failed connection first, and shows it a moment later,
+// when a worker has cleaned it up (iscsi_conn_error_event, drivers/scsi/scsi_transport_iscsi.c). But before it tells, it has marked
+// the session as failed, and takes no more requests for it: so the session is up if the kernel takes a ping for the target, and no error
+// comes before the answer.
+func (k *Kernel) alive(ctx context.Context, sid uint32, events <-chan Event) bool {
+	p := &pdu{}
+	p.header[0], p.header[1] = opImmediate|opNopOut, flagTransit
+	p.put32(20, reservedTag)
+	if k.send(sid, p) != nil {
+		return false
+	}
+	bounded, end := context.WithTimeout(ctx, pingWait)
+	defer end()
+	err := await(bounded, events, func(e Event) (bool, error) {
+		if e.Kind == Lost {
+			return false, errLost
+		}
+		return e.Kind == PDU && e.pdu.opcode() == opNopIn, nil
+	})
+	return err == nil || bounded.Err() != nil
 }
 
 // own reads a record's session, if it is still that one.

@@ -58,6 +58,9 @@ func (s Session) Ours() bool { _, ok := s.ISID(); return ok }
 // LoggedIn tells whether I/O flows.
 func (s Session) LoggedIn() bool { return s.State == "LOGGED_IN" && (s.Conn == "up" || s.Conn == "") }
 
+// failed tells that its connection was lost. One that is only now made is not logged in either.
+func (s Session) failed() bool { return s.State == "FAILED" || s.Conn == "failed" }
+
 // Sessions lists every session; none without the kernel's iSCSI.
 func Sessions(sys *sysfs.FS) ([]Session, error) {
 	names, err := sys.Names("sys/class/iscsi_session")
@@ -186,18 +189,6 @@ func units(sys *sysfs.FS, session string) []string {
 		}
 	}
 	return list
-}
-
-// hasUnit tells whether a session has a SCSI device for a LUN, a disk or not.
-func hasUnit(sys *sysfs.FS, id uint32, lun uint64) bool {
-	real, err := sys.Real(fmt.Sprintf("sys/class/iscsi_session/session%d/device", id))
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(units(sys, real), func(u string) bool {
-		n, err := strconv.ParseUint(u[strings.LastIndexByte(u, ':')+1:], 10, 64)
-		return err == nil && slices.Contains(addresses(lun), n)
-	})
 }
 
 // scan has the kernel look for one LUN of a session, or for all; it can sleep for as long as the target does not answer.

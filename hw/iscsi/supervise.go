@@ -22,8 +22,15 @@ type Supervisor struct {
 	Tell func(rec Record, n News)
 
 	mu   sync.Mutex
-	busy map[uint32]bool // sessions in recovery; guarded by mu
+	busy map[uint32]*trouble // sessions in recovery; guarded by mu
 	wg   sync.WaitGroup
+}
+
+// trouble is why a connection has to be made anew.
+type trouble struct {
+	why    string
+	logout bool     // the target asks for it
+	next   *trouble // what came after the last login: the connection that the recovery made has failed in its turn
 }
 
 // News is what became of a session.
@@ -68,36 +75,64 @@ func (s *Supervisor) Run(ctx context.Context, ready chan<- struct{}) error {
 	if err != nil {
 		return fmt.Errorf("keep iSCSI sessions: %w", err)
 	}
-	s.mu.Lock()
-	s.busy = map[uint32]bool{}
-	s.mu.Unlock()
-	defer s.wg.Wait()
 	if ready != nil {
 		close(ready)
 	}
-	s.recheck(ctx, "it was lost while nobody was there")
-	for e := range events {
-		switch e.Kind {
-		case Lost:
-			s.lost(ctx, e.Session, e.Why(), false)
-		case PDU:
-			s.asked(ctx, e)
-		case Overflow:
-			s.recheck(ctx, "it was lost; the kernel's word of it was missed")
-		}
-	}
+	s.keep(ctx, events)
 	return nil
 }
 
-// asked hears an asynchronous message (RFC 7143, 11.9.1).
-func (s *Supervisor) asked(ctx context.Context, e Event) {
+// secondLook is when sysfs is looked at again after events were missed: an error that was told before anybody listened may have
+// been shown after the first look.
+const secondLook = 2 * time.Second
+
+// keep hears events until they end. Their order is the kernel's.
+func (s *Supervisor) keep(ctx context.Context, events <-chan Event) {
+	s.mu.Lock()
+	s.busy = map[uint32]*trouble{}
+	s.mu.Unlock()
+	defer s.wg.Wait()
+	const missed = "it was lost; the kernel's word of it was missed"
+	s.recheck(ctx, "it was lost while nobody was there", func(n Session) bool { return !n.LoggedIn() })
+	again := time.NewTimer(secondLook)
+	defer again.Stop()
+	for {
+		select {
+		case e, ok := <-events:
+			switch {
+			case !ok:
+				return
+			case e.Kind == Lost:
+				s.lost(ctx, e.Session, trouble{why: e.Why()})
+			case e.Kind == PDU:
+				s.heard(ctx, e)
+			case e.Kind == Overflow:
+				s.recheck(ctx, missed, Session.failed)
+				again.Reset(secondLook)
+			}
+		case <-again.C:
+			s.recheck(ctx, missed, Session.failed)
+		}
+	}
+}
+
+// heard takes in what a target sent: the answers to logins, and asynchronous messages (RFC 7143, 11.9.1).
+func (s *Supervisor) heard(ctx context.Context, e Event) {
+	if e.pdu != nil && e.pdu.opcode() == opLoginReply { // errors before it were of an older connection
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if b := s.busy[e.Session]; b != nil {
+			b.next = nil
+		}
+		return
+	}
 	switch e.Async {
 	case 0: // a SCSI event: most often that the LUNs are others by now
 		if rec, ok := s.record(e.Session); ok {
 			s.Tell(rec, News{State: RescanAsked, Reason: "the target says that something about its LUNs has changed"})
 		}
 	case 1:
-		s.lost(ctx, e.Session, fmt.Sprintf("the target asks to log out (within %d s)", e.Seconds), true)
+		s.lost(ctx, e.Session, trouble{why: fmt.Sprintf("the target asks to log out (within %d s)", e.Seconds), logout: true})
 	case 2, 3: // it drops the connection, which is told by itself
 	}
 }
@@ -117,38 +152,39 @@ func (s *Supervisor) record(sid uint32) (Record, bool) {
 }
 
 // recheck looks at every session, instead of events that were missed.
-func (s *Supervisor) recheck(ctx context.Context, why string) {
+func (s *Supervisor) recheck(ctx context.Context, why string, is func(Session) bool) {
 	list, err := Sessions(s.Sys)
 	if err != nil {
 		return
 	}
 	for _, session := range list {
-		if session.Ours() && !session.LoggedIn() {
-			s.lost(ctx, session.ID, why, false)
+		if session.Ours() && is(session) {
+			s.lost(ctx, session.ID, trouble{why: why})
 		}
 	}
 }
 
-// lost begins a recovery, unless one is under way: late errors of an older try change nothing.
-func (s *Supervisor) lost(ctx context.Context, sid uint32, why string, logout bool) {
+// lost begins a recovery; if one is under way, then after it, unless a login comes in between.
+func (s *Supervisor) lost(ctx context.Context, sid uint32, t trouble) {
 	rec, ok := s.record(sid)
 	if !ok {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy[sid] {
+	if b := s.busy[sid]; b != nil {
+		b.next = &t
 		return
 	}
-	s.busy[sid] = true
+	s.busy[sid] = &t
 	s.wg.Go(func() {
-		s.recover(ctx, rec, why, logout)
+		s.recover(ctx, rec, t.why, t.logout)
 		s.mu.Lock()
 		delete(s.busy, sid)
+		next := t.next
 		s.mu.Unlock()
-		// An error of the new connection that came while this was still under way.
-		if session, err := ReadSession(s.Sys, sid); err == nil && ctx.Err() == nil && session.Conn == "failed" {
-			s.lost(ctx, sid, "the new connection failed too", false)
+		if next != nil && ctx.Err() == nil {
+			s.lost(ctx, sid, *next)
 		}
 	})
 }

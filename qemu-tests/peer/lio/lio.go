@@ -137,6 +137,15 @@ func (m *Machine) disk(t Target, l LUN) (string, error) {
 		return store, nil
 	}
 	name := diskName(len(m.disks))
+	key := fmt.Sprintf("%s/%d", t.IQN, l.Number)
+	if t.Group > 1 {
+		key += fmt.Sprintf(",%d", t.Group)
+	}
+	if l.Type != 0 {
+		store, err := m.device(name, l.Type)
+		m.disks[key] = store
+		return store, err
+	}
 	serial := l.Serial
 	if serial == "" {
 		serial = fmt.Sprintf("%s-%d", t.IQN[strings.LastIndexByte(t.IQN, ':')+1:], l.Number)
@@ -167,10 +176,6 @@ func (m *Machine) disk(t Target, l LUN) (string, error) {
 	}
 	if err := m.tree.SetAll(store+"/control", control, store+"/enable", "1", store+"/wwn/vpd_unit_serial", serial); err != nil {
 		return "", err
-	}
-	key := fmt.Sprintf("%s/%d", t.IQN, l.Number)
-	if t.Group > 1 {
-		key += fmt.Sprintf(",%d", t.Group)
 	}
 	m.disks[key] = store
 	return store, nil

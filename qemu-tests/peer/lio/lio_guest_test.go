@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ const (
 	plain     = "iqn.2026-01.net.example:plain"
 	guarded   = "iqn.2026-01.net.example:guarded"
 	digested  = "iqn.2026-01.net.example:digested"
+	others    = "iqn.2026-01.net.example:others"
 	off       = "iqn.2026-01.net.example:off"
 )
 
@@ -51,6 +53,7 @@ func start(t *testing.T) *machine {
 		{IQN: guarded, Portals: []string{"127.0.0.1:3260"}, LUNs: []LUN{{Number: 0, MiB: 8}}, Initiators: []Initiator{{Name: initiator, Auth: auth}}},
 		{IQN: digested, Portals: []string{"127.0.0.1:3260"}, LUNs: []LUN{{Number: 0, MiB: 8}},
 			Parameters: map[string]string{"HeaderDigest": "CRC32C", "DataDigest": "CRC32C", "MaxBurstLength": "65536"}},
+		{IQN: others, Portals: []string{"127.0.0.1:3262"}, LUNs: []LUN{{Number: 0, MiB: 8}, {Number: 3, Type: 1}, {Number: 4, Type: 5}, {Number: 5, Type: 0x1e}}},
 		{IQN: off, Portals: []string{"127.0.0.1:3261"}, LUNs: []LUN{{Number: 0, MiB: 8}}, Off: true},
 	}}
 	for i := range 16 {
@@ -131,6 +134,7 @@ func TestSessions(t *testing.T) {
 	t.Run("digests both ways", m.withDigests)
 	t.Run("CHAP both ways, and wrong", m.chap)
 	t.Run("what a target refuses leaves nothing in the kernel", m.refusals)
+	t.Run("what is no disk is told as what it is", m.types)
 	t.Run("a lost connection is recovered under I/O", m.recovers)
 	t.Run("a dead target does not hold the end up", m.dead)
 	t.Run("sixteen at once", m.many)
@@ -315,22 +319,63 @@ func (m *machine) refusals(t *testing.T) {
 	m.noSessions()
 }
 
-// lost waits until the kernel says that a session's connection failed, and shows it: it tells first, and a work of the kernel's changes the
-// state then, without an event (iscsi_conn_error_event, drivers/scsi/scsi_transport_iscsi.c).
-func (m *machine) lost(events <-chan iscsi.Event, rec iscsi.Record) {
+// types logs in to LUNs of other types, for which no disk ever comes, and to all, which is no error.
+func (m *machine) types(t *testing.T) {
+	m = m.sub(t)
+	for lun, want := range map[uint64]string{3: "is a tape, not a disk", 4: "is a CD or DVD drive, not a disk", 5: "is a well-known logical unit, not a disk"} {
+		begun := time.Now()
+		rec, err := m.kernel.Login(m.within(), m.config(others, "127.0.0.1:3262", lun), nil, nil)
+		if code(err) != "ISCSI-NO-LUN" || !strings.Contains(err.Error(), fmt.Sprintf("LUN %d of %s %s", lun, others, want)) {
+			t.Errorf("LUN %d, after %s: %v, want %q", lun, time.Since(begun), err, want)
+		}
+		if err := m.kernel.Logout(m.within(), rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := m.config(others, "127.0.0.1:3262")
+	c.AllLUNs = true
+	rec, err := m.kernel.Login(m.within(), c, nil, nil)
+	if err != nil {
+		t.Errorf("all LUNs: %v", err)
+	}
+	if err := m.kernel.Logout(m.within(), rec); err != nil {
+		t.Fatal(err)
+	}
+	m.noSessions()
+}
+
+// told waits until the kernel says that a session's connection failed. It shows it a moment later.
+func (m *machine) told(events <-chan iscsi.Event, rec iscsi.Record) {
 	m.Helper()
 	for e := range events {
-		if e.Kind != iscsi.Lost || e.Session != rec.Session {
-			continue
+		if e.Kind == iscsi.Lost && e.Session == rec.Session {
+			return
 		}
-		for end := time.Now().Add(guard); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-			if s, err := iscsi.ReadSession(m.sys, rec.Session); err != nil || !s.LoggedIn() {
-				return
-			}
-		}
-		m.Fatal("the loss was told, and the session is said to be up")
 	}
 	m.Fatal("the loss was not told")
+}
+
+// shown waits until sysfs says so too: a work of the kernel's changes the state, without an event (iscsi_conn_error_event,
+// drivers/scsi/scsi_transport_iscsi.c).
+func (m *machine) shown(events <-chan iscsi.Event, rec iscsi.Record) {
+	m.Helper()
+	m.told(events, rec)
+	for end := time.Now().Add(guard); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if s, err := iscsi.ReadSession(m.sys, rec.Session); err != nil || !s.LoggedIn() {
+			return
+		}
+	}
+	m.Fatal("the loss was told, and the session is said to be up")
+}
+
+// port is where a session's connection comes from: another one with each connection.
+func (m *machine) port(rec iscsi.Record) string {
+	m.Helper()
+	text, err := m.sys.String(fmt.Sprintf("sys/class/iscsi_connection/connection%d:0/local_port", rec.Session))
+	if err != nil {
+		m.Fatal(err)
+	}
+	return text
 }
 
 // watched is a session, and what the kernel tells of it.
@@ -351,15 +396,16 @@ func (m *machine) recovers(t *testing.T) {
 	m = m.sub(t)
 	ctx := m.within()
 	events, rec := m.watched(ctx)
-	if err := m.kernel.Recover(ctx, rec, nil, false); err != nil {
-		t.Errorf("recovery of a session that is up: %v", err)
+	before := m.port(rec)
+	if err := m.kernel.Recover(ctx, rec, nil, false); err != nil || m.port(rec) != before {
+		t.Errorf("recovery of a session that is up: %v; from port %s, then from %s", err, before, m.port(rec))
 	}
 	f := m.disk(rec, 0)
 	for round := range 2 {
 		if err := m.lio.Change(Change{Do: "off", Target: plain}); err != nil {
 			t.Fatal(err)
 		}
-		m.lost(events, rec)
+		m.told(events, rec) // at once, whatever is shown yet
 		wrote := make(chan error, 1)
 		go func() {
 			_, err := f.WriteAt(page(t, byte('r'+round)), 4096)
@@ -413,7 +459,7 @@ func (m *machine) dead(t *testing.T) {
 	if err := m.lio.Change(Change{Do: "off", Target: plain}); err != nil {
 		t.Fatal(err)
 	}
-	m.lost(events, rec)
+	m.shown(events, rec)
 	wrote := make(chan error, 1)
 	go func() {
 		_, err := f.WriteAt(page(t, 'x'), 4096)
