@@ -61,10 +61,27 @@ type Action interface {
 
 // Batcher is an Action that serves units with the same Batch in one call.
 // done is called exactly once for each index, in any order, as results come;
-// ctx ends at the latest deadline of the units.
+// ctx ends at the latest deadline of the units, or when all that are not done
+// were called off.
 type Batcher interface {
 	Action
-	ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(i int, p Progress), done func(i int, err error))
+	ApplyBatch(ctx context.Context, parts []Part, progress func(i int, p Progress), done func(i int, err error))
+}
+
+// Part is one unit of a batch. Context ends with the call's, and before it when
+// this unit alone is called off: its part is to end soon then, and no other is
+// to notice. Where a part cannot be ended alone, it goes on, and the unit hears
+// how it ended.
+type Part struct {
+	*plan.Unit
+	Context context.Context
+}
+
+// ApplyOne is Apply by a batch of one.
+func ApplyOne(ctx context.Context, b Batcher, u *plan.Unit, progress func(Progress)) error {
+	var out error
+	b.ApplyBatch(ctx, []Part{{u, ctx}}, func(_ int, p Progress) { progress(p) }, func(_ int, err error) { out = err })
+	return out
 }
 
 // Changer is an Action that can turn Different into what the unit wants on a

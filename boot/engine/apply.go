@@ -113,7 +113,7 @@ func (s *state) attemptStarted(u *unit, e report.Event) {
 		u.made = true
 		s.unqueue(u)
 	}
-	u.phase, u.op, u.opAt, u.opBy = busy, e.Op, e.At, e.By
+	u.phase, u.op, u.opBy = busy, e.Op, e.By
 	u.progress = report.Event{}
 	u.waits = nil
 	if e.State != "" {

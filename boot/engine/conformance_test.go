@@ -55,9 +55,9 @@ func (f folder) Apply(ctx context.Context, u *plan.Unit, progress func(engine.Pr
 
 func (f folder) Rollback(_ context.Context, u *plan.Unit) error { return os.RemoveAll(f.path(u, "")) }
 
-func (f folder) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, engine.Progress), done func(int, error)) {
+func (f folder) ApplyBatch(_ context.Context, us []engine.Part, progress func(int, engine.Progress), done func(int, error)) {
 	for i, u := range us {
-		done(i, f.Apply(ctx, u, func(p engine.Progress) { progress(i, p) }))
+		done(i, f.Apply(u.Context, u.Unit, func(p engine.Progress) { progress(i, p) }))
 	}
 }
 

@@ -37,10 +37,8 @@ func (r *run) carryOut(f effect) {
 	case doBatch:
 		r.batch(action.(Batcher), f)
 	case doCancel:
-		for _, o := range f.units {
-			if c := r.cancel[o.u.ID]; c != nil {
-				c()
-			}
+		if c := r.cancel[u.u.ID]; c != nil {
+			c()
 		}
 	case doReboot:
 		r.reboot(u)
@@ -94,14 +92,45 @@ func (r *run) launch(u *unit, f effect, do func(context.Context, *task)) {
 	})
 }
 
+// parts counts what is left of one call for several units.
+type parts struct {
+	cancel context.CancelFunc // of the whole call
+
+	mu   sync.Mutex
+	left []bool // guarded by mu; neither ended nor called off
+	off  int    // guarded by mu; called off, and not ended
+}
+
+// over notes that a part has ended, or was called off. The call ends with the
+// last part that somebody wants.
+func (p *parts) over(i int, off bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case off && p.left[i]:
+		p.off++
+	case !off && !p.left[i]:
+		p.off-- // its end, after it was called off
+	}
+	p.left[i] = false
+	if p.off > 0 && !slices.Contains(p.left, true) {
+		p.cancel()
+	}
+}
+
 // batch runs one call for several units.
 func (r *run) batch(action Batcher, f effect) {
 	ctx, cancel := r.context(f.by)
-	us := make([]*plan.Unit, len(f.units))
+	list := make([]Part, len(f.units))
 	tasks := make([]*task, len(f.units))
+	left := &parts{cancel: cancel, left: slices.Repeat([]bool{true}, len(f.units))}
 	for i, u := range f.units {
-		us[i], tasks[i] = u.u, r.task(ctx, u)
-		r.cancel[u.u.ID] = cancel
+		mine, end := context.WithCancel(ctx)
+		list[i], tasks[i] = Part{u.u, mine}, r.task(ctx, u)
+		r.cancel[u.u.ID] = func() {
+			end()
+			left.over(i, true)
+		}
 	}
 	r.running.Go(func() {
 		defer cancel()
@@ -112,9 +141,13 @@ func (r *run) batch(action Batcher, f effect) {
 				}
 			}
 		}()
-		action.ApplyBatch(ctx, us,
+		action.ApplyBatch(ctx, list,
 			func(i int, p Progress) { tasks[i].progress(p) },
-			func(i int, err error) { tasks[i].end(err) })
+			func(i int, err error) {
+				if tasks[i].end(err) {
+					left.over(i, false)
+				}
+			})
 		for _, t := range tasks {
 			t.end(errors.New("the action ended without an answer for this unit"))
 		}
@@ -166,11 +199,11 @@ func (t *task) progress(p Progress) {
 }
 
 // end tells the loop the result; only the first call counts.
-func (t *task) end(err error) {
+func (t *task) end(err error) (first bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended {
-		return
+		return false
 	}
 	t.ended = true
 	e := t.event
@@ -193,6 +226,7 @@ func (t *task) end(err error) {
 	if e.Jammed && errors.As(err, &freed) {
 		go t.awaitFreed(freed.Freed())
 	}
+	return true
 }
 
 // awaitFreed: the process that made the unit stuck may end some day.

@@ -187,7 +187,7 @@ func pause(ctx context.Context, d time.Duration) error {
 // batchFake serves batches.
 type batchFake struct{ fake }
 
-func (f batchFake) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, Progress), done func(int, error)) {
+func (f batchFake) ApplyBatch(_ context.Context, us []Part, progress func(int, Progress), done func(int, error)) {
 	names := "batch"
 	for _, u := range us {
 		names += " " + u.ID
@@ -199,7 +199,7 @@ func (f batchFake) ApplyBatch(ctx context.Context, us []*plan.Unit, progress fun
 	for i, u := range us {
 		leave := f.m.enter("apply", u.ID)
 		wg.Go(func() {
-			err := f.apply(ctx, u, func(p Progress) { progress(i, p) })
+			err := f.apply(u.Context, u.Unit, func(p Progress) { progress(i, p) })
 			leave()
 			done(i, err)
 		})

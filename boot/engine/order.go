@@ -42,8 +42,7 @@ func (s *state) decideOrder(u *unit, now time.Duration) (decision, bool) {
 	return d, true
 }
 
-// orderBusy: what can be ended is told to end. The others of a batch are
-// called off with it and start again.
+// orderBusy: what can be ended is told to end; of a batch, that unit's part alone.
 func (s *state) orderBusy(u *unit, now time.Duration) (decision, bool) {
 	var d decision
 	give := u.order == "skip" || u.order == "stop"
@@ -51,11 +50,8 @@ func (s *state) orderBusy(u *unit, now time.Duration) (decision, bool) {
 		d.events = append(d.events, s.change(u, now, report.Skipped, s.orderText(u)))
 	}
 	if (give || u.order == "retry") && !u.cancelled && !u.u.Uninterruptible && u.op != report.Rollback {
-		for _, o := range s.together(u) {
-			d.events = append(d.events, report.Event{Kind: report.AttemptCancelled, At: now, Unit: o.u.ID, Reason: s.orderText(u)})
-			d.effect.units = append(d.effect.units, o)
-		}
-		d.effect.do = doCancel
+		d.events = append(d.events, report.Event{Kind: report.AttemptCancelled, At: now, Unit: u.u.ID, Reason: s.orderText(u)})
+		d.effect = effect{do: doCancel, units: []*unit{u}}
 	}
 	if u.order == "lose" || u.order == "unstuck" {
 		e := s.change(u, now, u.state, u.reason)
@@ -63,20 +59,6 @@ func (s *state) orderBusy(u *unit, now time.Duration) (decision, bool) {
 		d.events = append(d.events, e)
 	}
 	return d, len(d.events) > 0
-}
-
-// together lists the units whose attempt is one call with u's.
-func (s *state) together(u *unit) []*unit {
-	list := []*unit{u}
-	if u.batch == nil || u.op != report.Apply {
-		return list
-	}
-	for _, o := range s.units {
-		if o != u && o.batch == u.batch && o.phase == busy && o.op == report.Apply && o.opAt == u.opAt && !o.cancelled {
-			list = append(list, o)
-		}
-	}
-	return list
 }
 
 func (s *state) orderText(u *unit) string {

@@ -101,7 +101,6 @@ type unit struct {
 	phase     phase
 	op        report.Op
 	begun     time.Duration // when the current or last attempt did
-	opAt      time.Duration // when op began
 	opBy      time.Duration // when it must have returned; zero: whenever
 	attempt   int           // number of the current or last attempt
 	made      bool          // the current attempt called Apply or Change

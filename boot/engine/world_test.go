@@ -199,9 +199,19 @@ func TestBatches(t *testing.T) {
 	})
 }
 
+// undivided cannot end one part alone.
+type undivided struct{ batchFake }
+
+func (f undivided) ApplyBatch(ctx context.Context, us []Part, progress func(int, Progress), done func(int, error)) {
+	for i := range us {
+		us[i].Context = ctx
+	}
+	f.batchFake.ApplyBatch(ctx, us, progress, done)
+}
+
 type forgetful struct{ batchFake }
 
-func (forgetful) ApplyBatch(context.Context, []*plan.Unit, func(int, Progress), func(int, error)) {}
+func (forgetful) ApplyBatch(context.Context, []Part, func(int, Progress), func(int, error)) {}
 
 func TestOrders(t *testing.T) {
 	in(t, "a key fed by hand is found by a retry that ends the attempt", func(t *testing.T) {
@@ -236,22 +246,48 @@ func TestOrders(t *testing.T) {
 		synctest.Wait()
 		g.wants(map[string]report.State{"a": report.Done})
 	})
-	in(t, "calling one of a batch off lets the others start again", func(t *testing.T) {
+	for order, do := range map[string]func(*Engine, string) error{"skip": (*Engine).Skip, "retry": (*Engine).Retry} {
+		in(t, "a "+order+" of one of a batch leaves the others alone", func(t *testing.T) {
+			g := newRig(t, u("key/a", batched("g")), u("key/b", batched("g")))
+			g.m.unit("key/a").hang = true
+			g.m.unit("key/b").took = 10 * time.Second
+			g.run()
+			defer g.end()
+			g.after(5 * time.Second)
+			g.m.change("key/a", func(s *script) { s.hang = false })
+			if err := do(g.e, "key/a"); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			want := map[string]report.State{"skip": report.Skipped, "retry": report.Done}[order]
+			g.wants(map[string]report.State{"key/a": want, "key/b": report.Running})
+			g.after(6 * time.Second) // ten seconds after it began, not after the order
+			g.wants(map[string]report.State{"key/a": want, "key/b": report.Done, "ready": report.Done})
+			if n := g.m.count("apply key/b"); n != 1 {
+				t.Errorf("key/b was begun %d times", n)
+			}
+			if off := g.log.find(report.AttemptCancelled, ""); len(off) != 1 || off[0].Unit != "key/a" {
+				t.Errorf("called off: %+v", off)
+			}
+		})
+	}
+	in(t, "a call ends with the last part that somebody wants", func(t *testing.T) {
 		g := newRig(t, u("key/a", batched("g")), u("key/b", batched("g")))
-		g.m.unit("key/a").hang = true
-		g.m.unit("key/b").took = 10 * time.Second
+		g.cfg.Actions["batch"] = undivided{batchFake{fake{g.m}}}
+		g.m.unit("key/a").hang, g.m.unit("key/b").hang = true, true
 		g.run()
 		defer g.end()
-		g.after(5 * time.Second)
-		if err := g.e.Skip("key/a"); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		g.wants(map[string]report.State{"key/a": report.Skipped, "key/b": report.Running})
-		g.after(11 * time.Second)
-		g.wants(map[string]report.State{"key/a": report.Skipped, "key/b": report.Done, "ready": report.Done})
-		if n := len(g.log.find(report.UnitChanged, "key/b")); n != 2 { // called off, done
-			t.Errorf("key/b: %d changes: %+v", n, g.log.find(report.UnitChanged, "key/b"))
+		for _, step := range []struct {
+			skip string
+			ends int // of attempts of key/a: its check; and its part, and cleaning up
+		}{{"key/a", 1}, {"key/b", 3}} {
+			if err := g.e.Skip(step.skip); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if n := len(g.log.find(report.AttemptEnded, "key/a")); n != step.ends {
+				t.Errorf("after the skip of %s: %d ends of attempts of key/a, want %d", step.skip, n, step.ends)
+			}
 		}
 	})
 	in(t, "a stop is kept by the ledger and ended by a retry", func(t *testing.T) {

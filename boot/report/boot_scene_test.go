@@ -125,10 +125,10 @@ func (a *actor) Apply(ctx context.Context, u *plan.Unit, progress func(engine.Pr
 
 func (a *actor) Rollback(context.Context, *plan.Unit) error { return nil }
 
-func (a *actor) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, engine.Progress), done func(int, error)) {
+func (a *actor) ApplyBatch(_ context.Context, us []engine.Part, progress func(int, engine.Progress), done func(int, error)) {
 	var wg sync.WaitGroup
 	for i, u := range us {
-		wg.Go(func() { done(i, a.Apply(ctx, u, func(p engine.Progress) { progress(i, p) })) })
+		wg.Go(func() { done(i, a.Apply(u.Context, u.Unit, func(p engine.Progress) { progress(i, p) })) })
 	}
 	wg.Wait()
 }

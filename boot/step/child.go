@@ -29,11 +29,15 @@ type Call struct {
 	// device's node. A call waits, for as long as Grace, until a child before
 	// it is through with them, and is refused as stuck if that one cannot be
 	// ended. In a batch the object of part i is Objects[i], and is free as soon
-	// as that part is told Done without an error. None: the call is free of such care.
+	// as that part is told Done without an error, or Over. None: the call is free of such care.
 	Objects []string
 	// Files are inherited by the child in this order: devices, sealed memfds
 	// with secrets. They stay open here.
 	Files []*os.File
+	// Parts are, of a batch, the contexts of its parts: the child is told when one
+	// ends, as ChildInput.Parts. It is told of all, and given Grace, before it is
+	// killed when the call's own ends. None: the child is killed at once.
+	Parts []context.Context
 	// Compute says that the child computes for long, in much memory: it gets all
 	// processors and huge pages. Others are through before either would pay.
 	Compute bool
@@ -55,9 +59,11 @@ type ChildProgress struct {
 	Index    int              `json:"index"`
 	Progress *engine.Progress `json:"progress,omitempty"`
 	Done     bool             `json:"done,omitempty"`
-	Error    *ChildError      `json:"error,omitempty"`
-	Result   json.RawMessage  `json:"result,omitempty"`
-	Files    []*os.File       `json:"-"`
+	// Over says of a part that is Done with an error that nothing is at it any more.
+	Over   bool            `json:"over,omitempty"`
+	Error  *ChildError     `json:"error,omitempty"`
+	Result json.RawMessage `json:"result,omitempty"`
+	Files  []*os.File      `json:"-"`
 }
 
 // Reply is what a child returned.
@@ -86,6 +92,9 @@ type ChildInput struct {
 	Files  []*os.File
 	// Tell sends a message to the orchestrator.
 	Tell func(ChildProgress)
+	// Parts returns a context for each of the call's n parts, below ctx: it ends
+	// when that part is called off. To be called once.
+	Parts func(ctx context.Context, n int) []context.Context
 	// Sub starts another function in a process of its own, below this one and
 	// with the credentials and session keyring of the calling thread, for the
 	// same unit. wait, which must be called, returns its result.

@@ -88,9 +88,7 @@ func (a *iscsiPathAction) Check(ctx context.Context, u *plan.Unit) (engine.Check
 }
 
 func (a *iscsiPathAction) Apply(ctx context.Context, u *plan.Unit, progress func(engine.Progress)) error {
-	var out error
-	a.ApplyBatch(ctx, []*plan.Unit{u}, func(_ int, p engine.Progress) { progress(p) }, func(_ int, err error) { out = err })
-	return out
+	return engine.ApplyOne(ctx, a, u, progress)
 }
 
 // Rollback: a login that fails leaves nothing in the kernel, and what a killed
@@ -118,8 +116,8 @@ type iscsiLoginPart struct {
 }
 
 // ApplyBatch logs in to portals, all at once, in one child; each is told as it
-// comes.
-func (a *iscsiPathAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, engine.Progress), done func(int, error)) {
+// comes, and ends alone when it is called off.
+func (a *iscsiPathAction) ApplyBatch(ctx context.Context, us []engine.Part, progress func(int, engine.Progress), done func(int, error)) {
 	fail := func(err error) {
 		for i := range us {
 			done(i, err)
@@ -144,9 +142,9 @@ func (a *iscsiPathAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progr
 	var which []int
 	var specs []iscsiPathSpec
 	for i, u := range us {
-		s, err := spec[iscsiPathSpec](u)
+		s, err := spec[iscsiPathSpec](u.Unit)
 		if err == nil {
-			err = a.deps.Children.Free(ctx, u.ID) // one that is stuck must not hold the others back
+			err = a.deps.Children.Free(u.Context, u.ID) // one that is stuck must not hold the others back
 		}
 		if err == nil {
 			s.Config.Interface, err = kernelLink(s.Config.Interface, s.Link)
@@ -168,7 +166,7 @@ func (a *iscsiPathAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progr
 	a.logIn(ctx, us, which, specs, p, files, done)
 }
 
-func (a *iscsiPathAction) logIn(ctx context.Context, us []*plan.Unit, which []int, specs []iscsiPathSpec, p iscsiLoginParams, files []*os.File, done func(int, error)) {
+func (a *iscsiPathAction) logIn(ctx context.Context, us []engine.Part, which []int, specs []iscsiPathSpec, p iscsiLoginParams, files []*os.File, done func(int, error)) {
 	var mu sync.Mutex
 	told := make([]bool, len(p.Parts))
 	finish := func(i int, err error) {
@@ -185,12 +183,12 @@ func (a *iscsiPathAction) logIn(ctx context.Context, us []*plan.Unit, which []in
 		}
 		done(which[i], err)
 	}
-	objects := make([]string, len(p.Parts))
+	objects, parts := make([]string, len(p.Parts)), make([]context.Context, len(p.Parts))
 	for i, part := range p.Parts {
-		objects[i] = part.Unit
+		objects[i], parts[i] = part.Unit, us[which[i]].Context
 	}
 	var joining sync.WaitGroup
-	_, err := a.deps.Children.Run(ctx, Call{Func: "iscsi-login", Unit: us[which[0]].ID, Params: p, Files: files, Objects: objects,
+	_, err := a.deps.Children.Run(ctx, Call{Func: "iscsi-login", Unit: us[which[0]].ID, Params: p, Files: files, Objects: objects, Parts: parts,
 		Progress: func(m ChildProgress) {
 			switch {
 			case m.Index < 0 || m.Index >= len(p.Parts) || !m.Done:
@@ -215,13 +213,14 @@ func loginSessions(ctx context.Context, in *ChildInput, p iscsiLoginParams) (any
 	defer host.Close()
 	h := &iscsiChild{host}
 	var wg sync.WaitGroup
+	wanted := in.Parts(ctx, len(p.Parts))
 	for i, part := range p.Parts {
 		wg.Go(func() {
-			m := ChildProgress{Index: i, Done: true}
-			mine, cancel := ctx, func() {}
+			m := ChildProgress{Index: i, Done: true, Over: true}
+			mine, cancel := wanted[i], func() {}
 			if part.Deadline > 0 {
 				// Before the engine's own: the reason is better than "killed".
-				mine, cancel = context.WithTimeout(ctx, part.Deadline-part.Deadline/20)
+				mine, cancel = context.WithTimeout(mine, part.Deadline-part.Deadline/20)
 			}
 			if err := h.login(mine, part, in.Files); err != nil {
 				m.Error = AsChildError(err)

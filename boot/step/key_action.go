@@ -55,9 +55,7 @@ func (a *keyAction) Apply(ctx context.Context, u *plan.Unit, progress func(engin
 	if s.KMIP == nil && s.File == "" {
 		return fmt.Errorf("%s: the plan names no source for it; it was made by another version", u.ID)
 	}
-	var out error
-	a.ApplyBatch(ctx, []*plan.Unit{u}, func(_ int, p engine.Progress) { progress(p) }, func(_ int, err error) { out = err })
-	return out
+	return engine.ApplyOne(ctx, a, u, progress)
 }
 
 // Rollback: a key that did not arrive left nothing.
@@ -85,15 +83,15 @@ type kmipFound struct {
 
 // ApplyBatch fetches the keys of one group of servers, or reads key files,
 // with one child.
-func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, engine.Progress), done func(int, error)) {
-	if s, err := spec[keySpec](us[0]); err == nil && s.File != "" {
+func (a *keyAction) ApplyBatch(ctx context.Context, us []engine.Part, progress func(int, engine.Progress), done func(int, error)) {
+	if s, err := spec[keySpec](us[0].Unit); err == nil && s.File != "" {
 		a.readFiles(ctx, us, done)
 		return
 	}
 	p := kmipParams{Paths: a.deps.Paths, Config: kmip.Config{Health: a.healthNow()}}
 	names := make([]string, len(us))
 	for i, u := range us {
-		s, err := spec[keySpec](u)
+		s, err := spec[keySpec](u.Unit)
 		if err != nil || s.KMIP == nil {
 			for j := range us {
 				done(j, errors.Join(fmt.Errorf("%s: not a key from KMIP", u.ID), err))
@@ -107,6 +105,7 @@ func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress fu
 		p.Requests = append(p.Requests, s.KMIP.request(u.ID))
 	}
 	finish := onceEach(len(us), done)
+	defer whenOff(ctx, us, finish)()
 	together := together{finish: finish}
 	c := Call{Func: "kmip", Unit: us[0].ID, Params: p, Progress: func(m ChildProgress) {
 		switch {
@@ -121,6 +120,8 @@ func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress fu
 		case m.Index >= len(us):
 		case m.Error != nil:
 			together.add(m.Index, m.Error)
+		case len(m.Files) == 1 && us[m.Index].Context.Err() != nil && ctx.Err() == nil:
+			m.Files[0].Close() // nobody wants it any more, or it is fetched anew
 		case len(m.Files) == 1:
 			var f kmipFound
 			_ = json.Unmarshal(m.Result, &f)
@@ -135,6 +136,24 @@ func (a *keyAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress fu
 	}
 	for i := range us {
 		finish(i, err)
+	}
+}
+
+// whenOff lets a unit that is called off hear so at once, though the call goes on
+// with its part for the others' sake; until the returned function is called.
+func whenOff(ctx context.Context, parts []engine.Part, finish func(int, error)) (stop func()) {
+	var stops []func() bool
+	for i, p := range parts {
+		stops = append(stops, context.AfterFunc(p.Context, func() {
+			if ctx.Err() == nil { // else the call says more
+				finish(i, context.Cause(p.Context))
+			}
+		}))
+	}
+	return func() {
+		for _, s := range stops {
+			s()
+		}
 	}
 }
 
@@ -154,13 +173,13 @@ func onceEach(n int, done func(int, error)) func(int, error) {
 }
 
 // readFiles reads key files in one child.
-func (a *keyAction) readFiles(ctx context.Context, us []*plan.Unit, done func(int, error)) {
+func (a *keyAction) readFiles(ctx context.Context, us []engine.Part, done func(int, error)) {
 	finish := onceEach(len(us), done)
 	p := keyFileParams{Paths: a.deps.Paths}
 	var names, objects []string
 	var which []int
 	for i, u := range us {
-		s, err := spec[keySpec](u)
+		s, err := spec[keySpec](u.Unit)
 		if err == nil && s.File == "" {
 			err = fmt.Errorf("%s: not a key from a file", u.ID)
 		}

@@ -43,9 +43,7 @@ func (a *luksAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, err
 
 // Apply opens one volume; ApplyBatch does the same for many.
 func (a *luksAction) Apply(ctx context.Context, u *plan.Unit, progress func(engine.Progress)) error {
-	var out error
-	a.ApplyBatch(ctx, []*plan.Unit{u}, func(_ int, p engine.Progress) { progress(p) }, func(_ int, err error) { out = err })
-	return out
+	return engine.ApplyOne(ctx, a, u, progress)
 }
 
 // Rollback: the children leave nothing of what failed, and what a killed one
@@ -83,7 +81,9 @@ func (o opened) note(p openParams) string {
 	return fmt.Sprintf("something is wrong with the %s (%s); to mend it: cryptsetup repair %s", copies, o.Damage, device)
 }
 
-func (a *luksAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, engine.Progress), done func(int, error)) {
+// ApplyBatch opens many with one pair of children, which cannot be divided: a
+// volume that is called off is finished first.
+func (a *luksAction) ApplyBatch(ctx context.Context, us []engine.Part, progress func(int, engine.Progress), done func(int, error)) {
 	if err := a.deps.Modules.Load(ctx, luks.ModulesFor("").Required...); err != nil {
 		for i := range us {
 			done(i, fmt.Errorf("%s: %w", us[i].ID, err))
@@ -100,7 +100,7 @@ func (a *luksAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress f
 		}
 	}()
 	for i, u := range us {
-		s, p, err := a.prepare(u)
+		s, p, err := a.prepare(u.Unit)
 		if err == nil {
 			err = a.deps.Children.Free(ctx, u.ID) // one that is stuck must not hold the others back
 		}
@@ -112,7 +112,7 @@ func (a *luksAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress f
 			_, err := a.deps.Children.Run(ctx, Call{Func: "luks-plain", Unit: u.ID, Params: p, Objects: []string{u.ID}})
 			done(i, err)
 		case s.Prompt != "": // such a unit is in no batch
-			done(i, a.byPeople(ctx, u, s, p, func(p engine.Progress) { progress(i, p) }))
+			done(i, a.byPeople(u.Context, u.Unit, s, p, func(p engine.Progress) { progress(i, p) }))
 		default:
 			key, err := a.key(s)
 			if err != nil {
@@ -157,7 +157,7 @@ func (a *luksAction) key(s luksSpec) (*os.File, error) {
 	}
 }
 
-func (a *luksAction) open(ctx context.Context, us []*plan.Unit, which []int, params []openParams, files []*os.File, progress func(int, engine.Progress), done func(int, error)) {
+func (a *luksAction) open(ctx context.Context, us []engine.Part, which []int, params []openParams, files []*os.File, progress func(int, engine.Progress), done func(int, error)) {
 	tell := func(n int, p engine.Progress) { progress(which[n], p) }
 	a.run(ctx, us[which[0]].ID, params, files, tell, func(n int, err error) {
 		if err == nil {

@@ -81,14 +81,12 @@ func (a *nvmeAction) Check(_ context.Context, u *plan.Unit) (engine.Checked, err
 
 // Apply connects one subsystem; ApplyBatch does the same for many.
 func (a *nvmeAction) Apply(ctx context.Context, u *plan.Unit, progress func(engine.Progress)) error {
-	var out error
-	a.ApplyBatch(ctx, []*plan.Unit{u}, func(_ int, p engine.Progress) { progress(p) }, func(_ int, err error) { out = err })
-	return out
+	return engine.ApplyOne(ctx, a, u, progress)
 }
 
 // ApplyBatch: all portals are looked at together, and one child connects what
 // answers.
-func (a *nvmeAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress func(int, engine.Progress), done func(int, error)) {
+func (a *nvmeAction) ApplyBatch(ctx context.Context, us []engine.Part, progress func(int, engine.Progress), done func(int, error)) {
 	if err := a.deps.Modules.Load(ctx, "nvme-tcp"); err != nil {
 		for i := range us {
 			done(i, fmt.Errorf("%s: %w", us[i].ID, err))
@@ -98,7 +96,7 @@ func (a *nvmeAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress f
 	k := a.the()
 	kept := make([]*nvmeKept, len(us))
 	for i, u := range us {
-		s, err := spec[nvmeSpec](u)
+		s, err := spec[nvmeSpec](u.Unit)
 		if err != nil {
 			done(i, err)
 			continue
@@ -112,7 +110,7 @@ func (a *nvmeAction) ApplyBatch(ctx context.Context, us []*plan.Unit, progress f
 			continue
 		}
 		wg.Go(func() {
-			done(i, k.await(ctx, kept[i], func(p engine.Progress) { progress(i, p) }))
+			done(i, k.await(us[i].Context, kept[i], func(p engine.Progress) { progress(i, p) }))
 		})
 	}
 	wg.Wait()

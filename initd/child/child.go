@@ -56,6 +56,11 @@ func monotonic() (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
+// callOff goes from parent to child: a part of the call is not wanted any more.
+type callOff struct {
+	Part int `json:"off"`
+}
+
 // message goes from child to parent. Exactly one with Last set ends a run.
 type message struct {
 	Last     bool                `json:"last,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,6 +60,18 @@ func functions() map[string]step.ChildFunc {
 		"patient": func(ctx context.Context, _ *step.ChildInput) (any, error) {
 			<-ctx.Done()
 			return nil, errors.New("still waiting for the other side")
+		},
+		"divided": func(ctx context.Context, in *step.ChildInput) (any, error) {
+			var wg sync.WaitGroup
+			for i, part := range in.Parts(ctx, 3) {
+				in.Tell(step.ChildProgress{Index: i})
+				wg.Go(func() {
+					<-part.Done()
+					in.Tell(step.ChildProgress{Index: i, Done: true, Over: true, Error: step.AsChildError(part.Err())})
+				})
+			}
+			wg.Wait()
+			return "by itself", nil
 		},
 		"below": func(ctx context.Context, in *step.ChildInput) (any, error) {
 			wait, err := in.Sub(ctx, step.Call{Func: "echo", Params: "from below"})
@@ -221,5 +234,58 @@ func TestWhatIsGoneIsNoLeftover(t *testing.T) {
 	}
 	if err := r.Free(context.Background(), "mount/a"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestOnePartIsCalledOffAndTheOthersGoOn(t *testing.T) {
+	r := &Runner{Exe: os.Args[0]}
+	ctx, cancel := context.WithTimeout(t.Context(), guard)
+	defer cancel()
+	var parts []context.Context
+	var ends []context.CancelFunc
+	for range 3 {
+		part, end := context.WithCancel(ctx)
+		parts, ends = append(parts, part), append(ends, end)
+	}
+	heard := make(chan step.ChildProgress, 6)
+	wait, err := r.Start(ctx, step.Call{Func: "divided", Unit: "test/one", Parts: parts, Objects: []string{"a", "b", "c"},
+		Progress: func(p step.ChildProgress) { heard <- p }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		<-heard
+	}
+	over := make(chan error, 1)
+	var reply step.Reply
+	go func() {
+		var err error
+		reply, err = wait()
+		over <- err
+	}()
+	ends[1]()
+	if p := <-heard; p.Index != 1 || !p.Done || p.Error == nil {
+		t.Errorf("called off was part 1, heard was %+v", p)
+	}
+	if err := r.Free(ctx, "b"); err != nil {
+		t.Errorf("the object of the part that ended: %v", err)
+	}
+	gone, now := context.WithCancel(ctx)
+	now()
+	for _, o := range []string{"a", "c"} {
+		if r.Free(gone, o) == nil {
+			t.Errorf("the object %s of a part that goes on is free", o)
+		}
+	}
+	select {
+	case p := <-heard:
+		t.Errorf("another part was touched: %+v", p)
+	case err := <-over:
+		t.Errorf("the call ended: %v", err)
+	default:
+	}
+	cancel() // the whole call: told before it is killed
+	if err := <-over; err != nil || string(reply.Result) != `"by itself"` {
+		t.Errorf("got %s, %v; want that it ends by itself", reply.Result, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -55,7 +56,8 @@ func Main(fn string, funcs map[string]step.ChildFunc, stderr io.Writer) int {
 			p.Files = nil
 			_ = send(conn, message{Progress: &p}, files) // a parent that is gone hears nothing
 		},
-		Sub: sub(env.Unit),
+		Parts: parts(conn),
+		Sub:   sub(env.Unit),
 	}
 	for i := range env.Files {
 		in.Files = append(in.Files, os.NewFile(uintptr(fdFiles+i), fmt.Sprintf("file%d", i)))
@@ -106,6 +108,30 @@ func panicPlace() string {
 		if !more {
 			return "unknown"
 		}
+	}
+}
+
+// parts hears from the parent which parts of the call are not wanted any more.
+func parts(conn *net.UnixConn) func(context.Context, int) []context.Context {
+	return func(ctx context.Context, n int) []context.Context {
+		list, ends := make([]context.Context, n), make([]context.CancelFunc, n)
+		for i := range n {
+			list[i], ends[i] = context.WithCancel(ctx)
+		}
+		go func() {
+			buf := make([]byte, 256)
+			for {
+				got, err := conn.Read(buf)
+				if err != nil || got == 0 {
+					return
+				}
+				var off callOff
+				if json.Unmarshal(buf[:got], &off) == nil && off.Part >= 0 && off.Part < n {
+					ends[off.Part]()
+				}
+			}
+		}()
+		return list
 	}
 }
 

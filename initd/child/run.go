@@ -1,6 +1,7 @@
 package child
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,7 +74,28 @@ func (r *Runner) Start(ctx context.Context, c step.Call) (wait func() (step.Repl
 		ended <- p.cmd.Wait()
 		p.reap(h, c.Grace)
 	}()
-	return func() (step.Reply, error) { return p.wait(ctx, c, h, heard, ended) }, nil
+	deaf := p.callOff(c.Parts)
+	return func() (step.Reply, error) {
+		defer deaf()
+		return p.wait(ctx, c, h, heard, ended)
+	}, nil
+}
+
+// callOff tells the child of parts that are not wanted any more, until deaf is called.
+func (p *child) callOff(contexts []context.Context) (deaf func()) {
+	var stops []func() bool
+	for i, ctx := range contexts {
+		stops = append(stops, context.AfterFunc(ctx, func() {
+			if b, err := json.Marshal(callOff{Part: i}); err == nil {
+				_, _ = p.conn.Write(b) // a child that has gone has no part left
+			}
+		}))
+	}
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
 }
 
 func (p *child) wait(ctx context.Context, c step.Call, h *hold, heard <-chan outcome, ended <-chan error) (step.Reply, error) {
@@ -91,6 +113,17 @@ func (p *child) wait(ctx context.Context, c step.Call, h *hold, heard <-chan out
 	case <-p.idle(c, h):
 		h.jam.Do(func() { close(h.jammed) })
 		return step.Reply{}, h.stuck(c.Func, c.Unit)
+	}
+	if len(c.Parts) > 0 { // it was told so: what ends by itself leaves nothing half made
+		grace := time.NewTimer(cmp.Or(c.Grace, defaultGrace))
+		defer grace.Stop()
+		select {
+		case o := <-heard:
+			if o.err == nil {
+				return p.finish(c, h, o)
+			}
+		case <-grace.C:
+		}
 	}
 	asleep, isAsleep := process.Asleep(p.cmd.Process.Pid)
 	p.kill()
@@ -227,7 +260,7 @@ func (p *child) hear(h *hold, progress func(step.ChildProgress)) outcome {
 			return outcome{message: m, files: files}
 		case m.Progress != nil && progress != nil:
 			m.Progress.Files = files
-			if m.Progress.Done && m.Progress.Error == nil { // else something of it may still be at it
+			if m.Progress.Done && (m.Progress.Error == nil || m.Progress.Over) { // else something of it may still be at it
 				h.through(m.Progress.Index) // first: who hears it may start the next
 			}
 			progress(*m.Progress)

@@ -66,7 +66,7 @@ func iqn(name string) string { return "iqn.2026-01.net.example:" + name }
 func (s *iscsiRoom) startTargets(disks ...*vm.Disk) *vm.VM {
 	s.T.Helper()
 	s.Peer.LIO = &s.targets
-	image := vm.NewImage(s.T).GoProgram("/init", "./qemu-tests/peer").Modules("virtio_net", "virtio_blk", "target_core_mod", "target_core_file", "target_core_iblock", "iscsi_target_mod", "loop").
+	image := vm.NewImage(s.T).GoProgram("/init", "./qemu-tests/peer").Modules("virtio_net", "8021q", "virtio_blk", "target_core_mod", "target_core_file", "target_core_iblock", "iscsi_target_mod", "loop").
 		JSON(config.Path, s.Peer).File("/ext4.img", s.ext4(), 0o600)
 	for path, content := range s.images {
 		image.File(path, content, 0o600)
@@ -290,10 +290,16 @@ func (s *iscsiRoom) flap() {
 	}
 }
 
-// Targets that are dead, refuse, are silent, slow or unwilling, and good ones among them; one that takes half a minute to answer; and one that a
-// cluster shares, which comes when another machine has mounted its disk.
+// Targets that are dead, refuse, are silent, slow or unwilling, and good ones among them; one that takes half a minute to answer; one in a VLAN
+// on a bond, whose cable is pulled; and one that a cluster shares, which comes when another machine has mounted its disk.
+//
+// While all of them are under way one is tried again by hand: that is no matter of the others', so the one that answers after half a minute
+// is not begun anew.
 func TestISCSIPortalsInTrouble(t *testing.T) {
 	s := newISCSIRoom(t)
+	s.Peer.Links[1].VLANs = map[int][]string{120: {targetVLAN + "/24"}}
+	s.Appliance = strings.Replace(s.Appliance, `{name: netb, match: {mac: "`+storeMACB+`"}, `, `{name: netb, bond: {mode: active-backup, members: [{mac: "`+storeMACB+`"}]}, `, 1)
+	s.Appliance = strings.Replace(s.Appliance, "services:\n", "    - {name: tagged, vlan: {id: 120, link: netb}, addresses: [203.0.113.17/24]}\nservices:\n", 1)
 	s.Identity["chap"], s.Identity["other"] = []byte("a secret of the store's"), []byte("another secret altogether")
 	auth := &lio.Auth{User: "store", Password: "a secret of the store's", MutualUser: "targets", MutualPassword: "a secret of the target's"}
 	lun := []lio.LUN{{Number: 0, MiB: 8, Image: "/ext4.img"}}
@@ -303,6 +309,7 @@ func TestISCSIPortalsInTrouble(t *testing.T) {
 			{IQN: iqn("guarded"), Portals: []string{targetA + ":3260"}, LUNs: lun, Initiators: []lio.Initiator{{Name: initiator, Auth: auth}}},
 			{IQN: iqn("theirs"), Portals: []string{targetA + ":3260"}, LUNs: lun, Initiators: []lio.Initiator{{Name: iqn("another"), Auth: auth}}},
 			{IQN: iqn("shared"), Portals: []string{targetA + ":3260"}, LUNs: lun},
+			{IQN: iqn("tagged"), Portals: []string{targetVLAN + ":3260"}, LUNs: lun},
 		},
 		Scripted: []lio.Scripted{
 			{Listen: targetA + ":3270", Script: iscsitest.Script{Silent: true}},
@@ -336,10 +343,12 @@ func TestISCSIPortalsInTrouble(t *testing.T) {
 		entry("lun", "good", targetA, ", luns: [{lun: 7}]") +
 		strings.Replace(entry("slow", "good", `"`+targetA+`:3281"`, ""), ", options: {login-timeout: 20s}", "", 1) +
 		entry("shared", "shared", `"`+targetA+`:3282"`, ", active: cluster") +
+		strings.Replace(entry("tagged", "tagged", targetVLAN, ""), "login-timeout: 20s", "nop-interval: 2s, nop-timeout: 3s", 1) +
 		"mounts:\n  - {what: iscsi/paths/0, where: /srv/paths, type: ext4, fsck: never}\n")
 	s.Wire.Drop(vm.ToAddr(netip.MustParseAddr("192.0.2.99")))
 	s.startTargets()
 	m := s.startStore()
+	s.retriesOne("iscsi-path/paths/" + targetA + ":3270")
 	for unit, code := range map[string]string{
 		"wrong/" + targetA + ":3260": "ISCSI-AUTH", "impostor/" + targetA + ":3260": "ISCSI-MUTUAL", "none/" + targetA + ":3260": "ISCSI-UNAVAILABLE",
 		"stranger/" + targetA + ":3260": "ISCSI-FORBIDDEN", "full/" + targetA + ":3272": "ISCSI-TOO-MANY", "unknown/" + targetA + ":3273": "ISCSI-NOT-FOUND",
@@ -369,9 +378,45 @@ func TestISCSIPortalsInTrouble(t *testing.T) {
 			}
 		}
 	}
+	s.pullsTheBond()
 	s.otherMachineFirst()
 	m.CtrlAltDel()
 	m.Exited(vm.Guard)
+}
+
+// targetVLAN is the targets' address in a VLAN of the second network.
+const targetVLAN = "203.0.113.50"
+
+// retriesOne tries one path again while it is being tried, in one go with others.
+func (s *iscsiRoom) retriesOne(unit string) {
+	t, m := s.T.(*testing.T), s.Store
+	t.Helper()
+	begins := vm.Is(string(breport.AttemptStarted), "unit", unit, "op", string(breport.Apply))
+	first := m.WaitEvent("all of them are begun", begins, vm.Guard)
+	m.WaitEvent("the hands are there", vm.Is("hands-ready"), vm.Guard)
+	run(t, m, "/usr/bin/initd", "retry "+unit)
+	m.WaitEventAfter(first, "it is begun again", begins, vm.Guard)
+	for _, e := range m.Events() {
+		if vm.Is(string(breport.AttemptCancelled))(e) && e.Field("unit") != unit {
+			t.Errorf("another was called off: %s", e.Line)
+		}
+	}
+}
+
+// pullsTheBond pulls the cable of the bond's only member: what is in the VLAN above it is lost for that reason, and comes back.
+func (s *iscsiRoom) pullsTheBond() {
+	t, m := s.T.(*testing.T), s.Store
+	t.Helper()
+	unit := "iscsi-path/tagged/" + targetVLAN + ":3260"
+	last := m.WaitEvent("the portal in the VLAN is logged in to", room.Unit(unit, "done"), vm.Guard)
+	m.SetLink(s.second, false)
+	e := m.WaitEventAfter(last, "the VLAN has no carrier", vm.Is("loss", "unit", "net/tagged", "presence", string(breport.Gone)), vm.Guard)
+	if !strings.Contains(e.Field("reason"), "no carrier") {
+		t.Errorf("the reason: %s", e.Line)
+	}
+	last = m.WaitEventAfter(last, "the path is lost", noticed(unit+": lost"), vm.Guard)
+	m.SetLink(s.second, true)
+	m.WaitEventAfter(last, "the path is back", noticed(unit+": back"), vm.Guard)
 }
 
 // otherMachineFirst has another machine mount the disk that is shared, before the store finds it: the store logs in, and so does its

@@ -257,7 +257,7 @@ func (s Subject) batch(t *testing.T) {
 	var mu sync.Mutex
 	answers := map[int]int{}
 	var failed error
-	a.ApplyBatch(ctx, []*plan.Unit{s.Unit}, func(int, engine.Progress) {}, func(i int, err error) {
+	a.ApplyBatch(ctx, []engine.Part{{Unit: s.Unit, Context: ctx}}, func(int, engine.Progress) {}, func(i int, err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		answers[i]++
