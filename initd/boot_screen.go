@@ -19,7 +19,6 @@ type screen struct {
 
 	mu    sync.Mutex
 	lines *report.Console // guarded by mu
-	live  string          // guarded by mu; the last live line
 	asks  string          // guarded by mu; the question that stands: no live lines
 	aside bool            // guarded by mu; somebody works at the console: no live lines, no question
 
@@ -92,15 +91,20 @@ func (s *screen) waitsFor(unit, resource string) bool {
 	return s.lines.WaitsFor(unit, resource)
 }
 
-// liveEvery is how often a boot that waits says for what.
-const liveEvery = 5 * time.Second
+// A boot that waits says for what this often: soon at first, for somebody may
+// stand there, and seldom later.
+const (
+	liveFirst = 5 * time.Second
+	liveLast  = time.Minute
+)
 
 // waits says what is waited for, now and then, while something is.
 func (s *screen) waits(ctx context.Context) {
 	if s.console == nil {
 		return
 	}
-	t := time.NewTicker(liveEvery)
+	pause := liveFirst
+	t := time.NewTimer(pause)
 	defer t.Stop()
 	for {
 		select {
@@ -109,13 +113,19 @@ func (s *screen) waits(ctx context.Context) {
 		case <-t.C:
 		}
 		s.mu.Lock()
-		line, ok := s.lines.Live(report.Boottime())
-		fresh := ok && line != s.live && s.asks == "" && !s.aside
-		s.live = line
+		lines := s.lines.Live(report.Boottime())
+		free := s.asks == "" && !s.aside
 		s.mu.Unlock()
-		if fresh {
-			s.console.Line(line)
+		switch {
+		case len(lines) == 0:
+			pause = liveFirst
+		case free:
+			for _, line := range lines {
+				s.console.Line(line)
+			}
+			pause = min(2*pause, liveLast)
 		}
+		t.Reset(pause)
 	}
 }
 

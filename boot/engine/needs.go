@@ -275,7 +275,7 @@ func (s *state) explainResource(r *resource, u *unit) string {
 	p := r.provider
 	switch {
 	case r.name.World() && r.reason != "":
-		return text + ": " + r.reason
+		return report.Lacking(text, r.reason)
 	case p != nil:
 		of := ""
 		if p.u.ID != text {

@@ -205,11 +205,15 @@ func (c *Console) summary() string {
 	return fmt.Sprintf("%d units are up, %d are not: see initd status", up, not)
 }
 
-// Live is the line that shows while something is waited for: what holds the
-// boot up, for how long, and how many more; ok is false when nothing does.
-func (c *Console) Live(now time.Duration) (string, bool) {
+// maxLive is how many lines what is waited for has at most: a UUID or an IQN is
+// not worth much cut in two.
+const maxLive = 3
+
+// Live are the lines that show while something is waited for: what holds the
+// boot up, for how long, and how many more; none when nothing does.
+func (c *Console) Live(now time.Duration) []string {
 	if c.f.r.Settled > 0 {
-		return "", false
+		return nil
 	}
 	text, more := "", 0
 	best := 0
@@ -228,17 +232,16 @@ func (c *Console) Live(now time.Duration) (string, bool) {
 		}
 	}
 	if text == "" {
-		return "", false
+		return nil
 	}
-	tail := ""
 	if more > 1 {
-		tail = fmt.Sprintf("  +%d", more-1)
+		text += fmt.Sprintf(" (+%d)", more-1)
 	}
-	full := line(now, "waiting", text)
-	if len(full)+len(tail) > consoleWidth {
-		full = clip(full, consoleWidth-len(tail))
+	list := c.lines(now, "waiting", text)
+	if len(list) > maxLive {
+		list = append(list[:maxLive-1], clip(list[maxLive-1]+" ...", consoleWidth))
 	}
-	return full + tail, true
+	return list
 }
 
 // holds says what a unit waits for. What a running attempt waits for ranks
@@ -262,7 +265,7 @@ func (c *Console) holds(u *unitFold, now time.Duration) (text string, rank int) 
 				if why == "" {
 					why = "not there"
 				}
-				return fmt.Sprintf("%s %s for %s: %s", x.ID, seconds(now-w.Since), strings.Join(w.AnyOf, " or "), why), 3
+				return fmt.Sprintf("%s %s for %s", x.ID, seconds(now-w.Since), Lacking(strings.Join(w.AnyOf, " or "), why)), 3
 			}
 		}
 	case x.RetryAt > now:

@@ -215,7 +215,7 @@ func (f *Folder) reason(w Wait) string {
 			continue
 		}
 		list = append(list, r.Reason)
-		names = append(names, name+": "+r.Reason)
+		names = append(names, Lacking(name, r.Reason))
 	}
 	if same := slices.Compact(slices.Clone(list)); len(same) < 2 {
 		return strings.Join(same, "")

@@ -220,20 +220,41 @@ func (w Wait) String() string {
 	if w.Min > 1 {
 		text = fmt.Sprintf("%d of %s", w.Min, strings.Join(w.AnyOf, ", "))
 	}
-	if w.Reason != "" {
-		text += " (" + w.Reason + ")"
+	return because(text, w.Reason)
+}
+
+// because is a name with the reason in brackets; of a device the reason says
+// the name itself.
+func because(name, reason string) string {
+	switch {
+	case reason == "":
+		return name
+	case saysIt(name, reason):
+		return reason
 	}
-	return text
+	return name + " (" + reason + ")"
+}
+
+// Lacking says of a resource why it is not there: "uuid/6d6b…: no device
+// answers", "endpoint/192.0.2.21:5696: eth1: no carrier".
+func Lacking(resource, reason string) string {
+	if saysIt(resource, reason) {
+		return reason
+	}
+	return resource + ": " + reason
+}
+
+// saysIt tells that the reason begins with the name, as that of a block device
+// does, in the form that the file has.
+func saysIt(resource, reason string) bool {
+	short, block := strings.CutPrefix(resource, "block/")
+	return block && strings.HasPrefix(reason, short+": ")
 }
 
 func (w Waited) String() string {
 	text := seconds(w.Time)
 	if w.For != "" {
-		text += " for " + w.For
-		if w.Reason != "" {
-			text += " (" + w.Reason + ")"
-		}
-		return text
+		return text + " for " + because(w.For, w.Reason)
 	}
 	return text + ": " + w.Reason
 }
