@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"initd/boot/report"
@@ -69,5 +70,18 @@ func (o *orchestrator) noteSpare() {
 	if os.Args[0] == spare.Path {
 		o.note(fmt.Sprintf("initd runs from %s, the copy of the last good one (%s), because %s does not start or does not stay up%scp %[1]s %[3]s",
 			spare.Path, version, usual, report.NoticeNext))
+	}
+}
+
+// calmKernel ends what init began for the sake of a quick boot: that the
+// kernel hurries its grace periods (expedite in initd/pid1).
+func (o *orchestrator) calmKernel(ctx context.Context) {
+	select {
+	case <-o.engine.Load().SettledC():
+	case <-ctx.Done():
+		return
+	}
+	if line, err := os.ReadFile("/proc/cmdline"); err == nil && !strings.Contains(string(line), "rcu_expedited") {
+		_ = os.WriteFile("/sys/kernel/rcu_expedited", []byte("0\n"), 0) // a kernel without it hurries nothing
 	}
 }

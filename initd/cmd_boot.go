@@ -163,6 +163,7 @@ func boot(ctx context.Context, p places) error {
 	go o.keepProgram(life, copied)
 	go o.watchProgram(life)
 	go o.watchClock(life)
+	go o.calmKernel(life)
 	go o.helpPeople(life)
 	go o.awaitRoot(life)
 	running, stop := context.WithCancel(life)

@@ -44,9 +44,9 @@ func BenchmarkBootKMIP(b *testing.B) {
 // marked boots the room's store once, up to the marker of its root.
 func marked(b *testing.B, s *room.Room, disks []*vm.Disk) time.Duration {
 	b.Helper()
-	t, lines := userSpace(s.NewStore(disks...), benchGuard)
-	if t == 0 {
-		b.Fatalf("no marker, or not all are mounted; the console closed with:\n%s", tail(lines))
+	o := userSpace(s.NewStore(disks...), benchGuard)
+	if o.marker == 0 {
+		b.Fatalf("no marker, or not all are mounted; the console closed with:\n%s", tail(o.lines))
 	}
-	return t
+	return o.marker
 }

@@ -184,6 +184,9 @@ func TestTheMachineIsHandedOverToADebianOnLUKS(t *testing.T) {
 	if got := room.Hand(t, m, "read", "/sys/class/watchdog/watchdog0/state", "").Field("text"); got != "active\n" {
 		t.Errorf("the watchdog that cannot be stopped is %q", got)
 	}
+	if got := room.Hand(t, m, "read", "/sys/kernel/rcu_expedited", "").Field("text"); got != "0\n" {
+		t.Errorf("the kernel's grace periods are still hurried: %q", got)
+	}
 	// Two links, lo and eth0; networkd would have taken eth0 by its own file.
 	if got := run("/usr/bin/grep", "-rhE ^ADMIN_STATE= /run/systemd/netif/links"); got != "ADMIN_STATE=unmanaged\nADMIN_STATE=unmanaged\n" {
 		t.Errorf("networkd's links:\n%s", got)
