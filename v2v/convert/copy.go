@@ -84,7 +84,13 @@ func Copy(ctx context.Context, r image.Reader, w image.Writer, opt CopyOptions) 
 	}
 	e := c.engine(size)
 	e.produce = fromExtents(r, opt.From, size, &limiter{rate: opt.Rate})
+	lender, lends := r.(image.Lender)
 	e.work = func(ctx context.Context, ch *chunk) error {
+		if lends && c.placer != nil && c.sum == nil && !ch.gap && !ch.sparse && (opt.Plain == nil || !ch.plain()) {
+			// What was digested has to be what is written: with a digest there is a copy.
+			ch.zero = true
+			return lender.Lend(ch.off, ch.length, func(p []byte, off int64) error { return c.place(ch, p, off) })
+		}
 		if !ch.gap {
 			e.bufs.room(ch)
 			if err := ch.read(r, opt.Plain); err != nil {
@@ -168,7 +174,7 @@ func (c *copier) work(ch *chunk) error {
 	case c.w == nil:
 		return nil
 	case c.placer != nil:
-		return c.place(ch)
+		return c.place(ch, ch.buf, ch.off)
 	case ch.zero:
 		return nil
 	}
@@ -204,18 +210,19 @@ func (c *copier) encode(ch *chunk) error {
 	return nil
 }
 
-// place writes what is no zeros to its place.
-func (c *copier) place(ch *chunk) error {
+// place writes what is no zeros to its place: data of a chunk that begin at off.
+func (c *copier) place(ch *chunk, p []byte, off int64) error {
 	least := int64(hole)
 	if z, ok := c.placer.(interface{ ReadsZero() bool }); ok && !z.ReadsZero() {
 		least = deviceHole
 	}
-	return runs(ch.buf, least, func(from, to int64, zero bool) error {
+	return runs(p, least, func(from, to int64, zero bool) error {
 		if zero {
-			return c.placer.ZeroAt(ch.off+from, to-from)
+			return c.placer.ZeroAt(off+from, to-from)
 		}
+		ch.zero = false
 		ch.wrote += to - from
-		_, err := c.placer.WriteAt(ch.buf[from:to], ch.off+from)
+		_, err := c.placer.WriteAt(p[from:to], off+from)
 		return err
 	})
 }

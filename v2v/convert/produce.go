@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"unsafe"
 
 	"initd/v2v/image"
@@ -147,12 +148,15 @@ func (c *chunk) read(r image.Reader, plain io.ReaderAt) error {
 	return nil
 }
 
+// plain says whether all data of a chunk lie plainly in the file, by the map.
+func (c *chunk) plain() bool {
+	return !slices.ContainsFunc(c.parts, func(s span) bool { return s.place < 0 })
+}
+
 // readPlain says whether all data of a chunk lie plainly in the file, and were read.
 func (c *chunk) readPlain(plain io.ReaderAt) bool {
-	for _, s := range c.parts {
-		if s.place < 0 {
-			return false
-		}
+	if !c.plain() {
+		return false
 	}
 	at := c.off
 	for _, s := range c.parts {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -21,8 +22,11 @@ type handle struct {
 	size  int64 // of a device, in bytes
 	// unflushed counts what was written since the kernel was last asked to begin storing it, so that the fsync at the end finds little to do.
 	unflushed atomic.Int64
-	direct    direct
-	length    atomic.Int64 // the size that was set, of a file
+	// buffered is held while a regular file is written through the kernel's memory. The kernel lets one at a time do that (the inode's lock), and those
+	// that wait for it there keep their processors busy, which others need to decode.
+	buffered sync.Mutex
+	direct   direct
+	length   atomic.Int64 // the size that was set, of a file
 }
 
 var _ image.File = (*handle)(nil)
@@ -42,7 +46,7 @@ func (h *handle) WriteAt(p []byte, off int64) (int, error) {
 	if done == len(p) {
 		return done, nil
 	}
-	n, err := h.f.WriteAt(p[done:], off+int64(done))
+	n, err := h.writeBuffered(p[done:], off+int64(done))
 	if err != nil {
 		return done + n, h.explain("write", off, err)
 	}
@@ -52,6 +56,14 @@ func (h *handle) WriteAt(p []byte, off int64) (int, error) {
 		_ = unix.SyncFileRange(int(h.f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 	}
 	return done + n, nil
+}
+
+func (h *handle) writeBuffered(p []byte, off int64) (int, error) {
+	if !h.block {
+		h.buffered.Lock()
+		defer h.buffered.Unlock()
+	}
+	return h.f.WriteAt(p, off)
 }
 
 func (h *handle) close() error { return errors.Join(h.direct.close(), h.f.Close()) }

@@ -65,6 +65,14 @@ type Reader interface {
 	Close() error
 }
 
+// Lender is implemented by readers that have what they decode in memory of their own: who only looks at it, and writes it on, needs no copy.
+type Lender interface {
+	Reader
+	// Lend calls use with the guest data of [off, off+length), which lie inside the disk, in order and in as many pieces as it likes. They are good until
+	// use returns, and may change meanwhile: use looks at nothing twice that has to be the same. An error of use ends it.
+	Lend(off, length int64, use func(p []byte, off int64) error) error
+}
+
 // Streamer is a reader for a source that comes once and from its beginning (a pipe, a member of a tar).
 type Streamer interface {
 	// Next gives the next piece of data, at most Info.Unit bytes in ascending order of offset. What is left out is a hole. The bytes

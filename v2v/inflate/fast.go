@@ -85,11 +85,13 @@ func (d *decoder) fast() {
 		end := n + length
 		from := n - far
 		if far >= 8 {
-			// Words, up to seven bytes too far: they are written over, or there is room.
+			// Two words at a time, up to fifteen bytes too far: they are written over, or there is room. Most matches are done at once.
 			for {
-				binary.LittleEndian.PutUint64(dst[n:], binary.LittleEndian.Uint64(dst[from:]))
-				n += 8
-				from += 8
+				to, of := dst[n:n+16:len(dst)], dst[from:from+16:len(dst)]
+				binary.LittleEndian.PutUint64(to, binary.LittleEndian.Uint64(of))
+				binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(of[8:]))
+				n += 16
+				from += 16
 				if n >= end {
 					break
 				}

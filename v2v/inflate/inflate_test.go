@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/flate"
 	"errors"
+	"hash/adler32"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -97,6 +98,21 @@ func TestWhatTheStandardLibraryPacksIsDecoded(t *testing.T) {
 	}
 }
 
+func TestTheChecksumIsThatOfTheStandardLibrary(t *testing.T) {
+	all := append(samples(t), bytes.Repeat([]byte{255}, 3<<20+77))
+	for i, p := range all {
+		for _, from := range []int{0, 1, 7, 119, 120, 121} {
+			from = min(from, len(p))
+			if got, want := Adler32(p[from:]), adler32.Checksum(p[from:]); got != want {
+				t.Errorf("sample %d from %d: got %08x, want %08x", i, from, got, want)
+			}
+			if got, want := Adler32(p[:from]), adler32.Checksum(p[:from]); got != want {
+				t.Errorf("sample %d up to %d: got %08x, want %08x", i, from, got, want)
+			}
+		}
+	}
+}
+
 // FuzzDecode holds the decoder against the standard library's.
 func FuzzDecode(f *testing.F) {
 	for i, s := range samples(f) {
@@ -154,4 +170,16 @@ func BenchmarkDecode(b *testing.B) {
 			}
 		}
 	})
+}
+
+func BenchmarkAdler32(b *testing.B) {
+	p := sources(b)[:65536]
+	for name, sum := range map[string]func([]byte) uint32{"ours": Adler32, "std": adler32.Checksum} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(p)))
+			for b.Loop() {
+				sum(p)
+			}
+		})
+	}
 }

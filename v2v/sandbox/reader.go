@@ -88,19 +88,40 @@ func (r *reader) ReadAt(b []byte, off int64) (int, error) {
 	}
 }
 
-func (r *reader) piece(b []byte, off int64) (int, error) {
+func (r *reader) piece(b []byte, off int64) (n int, err error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	reply, slot, done, err := r.ask(context.Background(), message{op: opRead, off: off, n: int64(len(b))})
+	err = r.lend(off, int64(len(b)), func(p []byte, _ int64) error {
+		n = copy(b, p)
+		return nil
+	})
+	return n, err
+}
+
+// Lend gives what is shared with the child, which could change it at any time.
+func (r *reader) Lend(off, length int64, use func(p []byte, off int64) error) error {
+	for length > 0 {
+		n := min(SlotSize-off%SlotSize, length)
+		if err := r.lend(off, n, use); err != nil {
+			return err
+		}
+		off, length = off+n, length-n
+	}
+	return nil
+}
+
+// lend is for a range that fits a slot.
+func (r *reader) lend(off, length int64, use func(p []byte, off int64) error) error {
+	reply, slot, done, err := r.ask(context.Background(), message{op: opRead, off: off, n: length})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer done()
-	if reply.n != int64(len(b)) {
-		return 0, protocol(r.name, fmt.Sprintf("%d bytes instead of %d", reply.n, len(b)))
+	if reply.n != length {
+		return protocol(r.name, fmt.Sprintf("%d bytes instead of %d", reply.n, length))
 	}
-	return copy(b, slot), nil
+	return use(slot[:length:length], off)
 }
 
 // Extents asks for a page at a time, and hands on only what is in order and within bounds.

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/adler32"
 
 	"initd/v2v/inflate"
 )
@@ -30,7 +29,7 @@ func inflateGrain(dst, data []byte) (int, error) {
 		if len(data)-used < 4 {
 			return n, errors.New("its compressed data end before their checksum")
 		}
-		if got, want := adler32.Checksum(dst[:n]), binary.BigEndian.Uint32(data[used:]); got != want {
+		if got, want := inflate.Adler32(dst[:n]), binary.BigEndian.Uint32(data[used:]); got != want {
 			return n, fmt.Errorf("its checksum is %08x, and its data have %08x", want, got)
 		}
 	}
