@@ -54,7 +54,9 @@ func serve(roles Roles) error {
 	if err := errors.Join(err1, err2, err3); err != nil || slots < 1 || slots > maxSlots {
 		return fmt.Errorf("read an image for another process: it did not say how: %v", err)
 	}
-	runtime.GOMAXPROCS(runtime.NumCPU()) // said explicitly, it is not looked up in cgroup files later
+	// Said explicitly, it is not looked up in cgroup files later. One more than there are processors is for waiting for questions, a call that the runtime
+	// takes for a short one, and one is to be free: as long as none is, the runtime looks 50,000 times a second whether one could be.
+	runtime.GOMAXPROCS(runtime.NumCPU() + 2)
 	// Without this, ps and pkill would see the name of the link that it was started by. The file is the one of the first thread.
 	if err := os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0); err != nil {
 		return fmt.Errorf("take the parent's name: %w", err)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +22,7 @@ type process struct {
 	src    Source // of siblings; nil for a stream
 	opt    Options
 	child  *self.Child
-	socket *os.File
+	socket *waiting
 	mem    []byte
 	free   chan uint32 // slots without a question
 	answer []chan message
@@ -147,14 +146,14 @@ func (p *process) cpu() time.Duration {
 func (p *process) send(m message, fd int) error {
 	p.sending.Lock()
 	defer p.sending.Unlock()
-	return send(int(p.socket.Fd()), m, fd)
+	return p.socket.send(m, fd)
 }
 
 // listen receives until the child closes its end. It trusts no number that it is told.
 func (p *process) listen() {
 	room := make([]byte, maxMessage+1)
 	for {
-		m, fd, err := receive(int(p.socket.Fd()), room)
+		m, fd, err := p.socket.receive(room)
 		closeFD(fd) // nothing that a child could hand over is wanted
 		if err != nil {
 			p.end(protocol(p.name, err.Error()))
@@ -226,7 +225,7 @@ func (p *process) close() {
 		mem := p.mem
 		p.mem = nil
 		_ = unix.Munmap(mem)
-		p.socket.Close()
+		p.socket.close()
 	})
 }
 

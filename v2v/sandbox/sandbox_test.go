@@ -88,6 +88,34 @@ func extents(t *testing.T, r image.Reader, from int64) (all []image.Extent) {
 	return all
 }
 
+func TestWhatIsLentIsWhatIsRead(t *testing.T) {
+	r := opened(t, "pattern")
+	for _, tc := range []struct{ off, length int64 }{{0, 1}, {SlotSize - 1, 2}, {5_000_011, 3 * SlotSize}, {r.Size() - 512, 512}, {0, 0}} {
+		want := make([]byte, tc.length)
+		if _, err := r.ReadAt(want, tc.off); err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		err := r.Lend(tc.off, tc.length, func(p []byte, off int64) error {
+			if off != tc.off+int64(len(got)) {
+				t.Errorf("a piece at %d, after %d bytes from %d", off, len(got), tc.off)
+			}
+			got = append(got, p...)
+			return nil
+		})
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes at %d: %d came, %v", tc.length, tc.off, len(got), err)
+		}
+	}
+	stop := errors.New("enough")
+	if err := r.Lend(0, 3*SlotSize, func([]byte, int64) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("got %v, want the error of who looked", err)
+	}
+	if _, err := r.ReadAt(make([]byte, 512), 0); err != nil {
+		t.Errorf("after an error of who looked: %v", err)
+	}
+}
+
 func TestAHostileImageIsATypedErrorWithItsName(t *testing.T) {
 	for _, tc := range []struct{ does, code, says string }{
 		{"loops for ever while it opens", CodeBusy, "led nowhere"},

@@ -2,11 +2,58 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// waiting is a socket that goroutines wait for without keeping one of the runtime's processors.
+type waiting struct {
+	f    *os.File
+	conn syscall.RawConn
+}
+
+// pollable takes a socket over.
+func pollable(f *os.File) (*waiting, error) {
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate a socket: %w", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("a socket that does not block: %w", err)
+	}
+	w := &waiting{f: os.NewFile(uintptr(fd), f.Name())}
+	if w.conn, err = w.f.SyscallConn(); err != nil {
+		w.f.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *waiting) close() { w.f.Close() }
+
+func (w *waiting) send(m message, fd int) (err error) {
+	closed := w.conn.Write(func(socket uintptr) bool {
+		err = send(int(socket), m, fd)
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	return cmp.Or(closed, err)
+}
+
+func (w *waiting) receive(b []byte) (m message, fd int, err error) {
+	fd = -1
+	closed := w.conn.Read(func(socket uintptr) bool {
+		m, fd, err = receive(int(socket), b)
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	return m, fd, cmp.Or(closed, err)
+}
 
 // send writes one record, with a descriptor unless fd is negative.
 func send(socket int, m message, fd int) error {

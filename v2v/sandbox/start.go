@@ -36,7 +36,13 @@ func start(f *os.File, name string, src Source, opt Options) (*process, error) {
 		_ = unix.Munmap(mem)
 		return fail(err)
 	}
-	p := &process{name: name, src: src, opt: opt, mem: mem, child: child, socket: child.Socket, gone: make(chan struct{}),
+	socket, err := pollable(child.Socket)
+	if err != nil {
+		child.Drop()
+		_ = unix.Munmap(mem)
+		return fail(err)
+	}
+	p := &process{name: name, src: src, opt: opt, mem: mem, child: child, socket: socket, gone: make(chan struct{}),
 		free: make(chan uint32, opt.Slots), answer: make([]chan message, opt.Slots), asked: make([]atomic.Bool, opt.Slots)}
 	for i := range opt.Slots {
 		p.answer[i] = make(chan message, 1)
@@ -49,6 +55,7 @@ func start(f *os.File, name string, src Source, opt Options) (*process, error) {
 		envParent + "=" + strconv.Itoa(os.Getpid()),
 	}
 	if err := child.Start(env, slots, f); err != nil {
+		socket.close()
 		_ = unix.Munmap(mem)
 		return fail(err)
 	}
