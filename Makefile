@@ -30,7 +30,7 @@ UNIT_PACKAGES = $(shell go list ./... | grep -v -x -e initd/qemu-tests/vm -e ini
 
 TIME ?= 60s
 FUZZ_SAMPLE ?= 2s
-SOAK ?= 20
+SOAK ?= 3
 
 .PHONY: help
 help: ## list the targets
@@ -91,7 +91,7 @@ fuzz-sample: packages
 	@bootstrap/fuzz.sh $(FUZZ_SAMPLE)
 
 .PHONY: soak
-soak: soak-fuzz soak-kill soak-repeat ## all three of the following: a day and a half
+soak: soak-fuzz soak-kill soak-repeat ## all three of the following: most of a day
 
 .PHONY: soak-fuzz
 soak-fuzz: TIME = 1h
@@ -103,7 +103,7 @@ soak-kill: build packages kernel ## kill the orchestrator and its children at ev
 	@SOAK_POINTS='$(NAME)' qemu-tests/run.sh -run '^TestSoakKilledAtEachPoint$$' -timeout 24h ./qemu-tests/fault
 
 .PHONY: soak-repeat
-soak-repeat: build packages kernel debian-root ## the unit tests, shuffled, and the scenarios, SOAK=20 times
+soak-repeat: build packages kernel debian-root ## the unit tests, shuffled, and the scenarios, SOAK=3 times
 	@go test -run '^TestSoak' -timeout 24h ./v2v/...
 	@go test -count $(SOAK) -shuffle on -skip '^TestSoak' -timeout 24h $(UNIT_PACKAGES)
 	@qemu-tests/run.sh -skip '^TestSoak' -count $(SOAK) -failfast -timeout 24h $(VM_PACKAGES)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"initd/boot/report"
 	"initd/boot/step"
 	"initd/initd/spare"
@@ -61,7 +63,9 @@ func (o *orchestrator) watchProgram(ctx context.Context) {
 
 // keepProgramChild is the child keep-program: its own image is the
 // orchestrator's, whatever has become of the file since.
+// Volumes are opened beside it, and go first.
 func keepProgramChild(_ context.Context, _ *step.ChildInput, to string) (any, error) {
+	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, 19)
 	return nil, spare.Keep("/proc/self/exe", to)
 }
 

@@ -27,8 +27,9 @@ type BlockWatcher struct {
 
 	late chan struct{} // something was applied outside of Watch
 
-	mu    sync.Mutex
-	world *block.World // guarded by mu
+	mu     sync.Mutex
+	world  *block.World // guarded by mu
+	looked bool         // guarded by mu; FindNow was here, at the begin of the boot, when nobody else writes
 }
 
 // NewBlockWatcher makes a watcher over sys (the root of /sys and /proc).
@@ -69,11 +70,12 @@ func Finders(p *plan.Plan, sys *sysfs.FS, run string) map[string]Finder {
 // does not answer until ctx ends holds it up no longer than that, and is read
 // nevertheless.
 func (w *BlockWatcher) FindNow(ctx context.Context, r plan.Resource) (string, error) {
-	if err := w.enumerate(); err != nil {
+	if err := w.enumerate(false); err != nil {
 		return "", err
 	}
 	w.mu.Lock()
 	list := w.world.ToProbe()
+	w.looked = true
 	w.mu.Unlock()
 	all := make(chan struct{})
 	go func() {
@@ -126,7 +128,11 @@ func (w *BlockWatcher) Watch(ctx context.Context, interests <-chan []plan.Resour
 	}
 	results := make(chan probed)
 	t := &tracker{post: post, now: w.fact, known: map[plan.Resource]plan.Fact{}}
-	if err := w.enumerate(); err != nil {
+	w.mu.Lock()
+	looked := w.looked
+	w.looked = false
+	w.mu.Unlock()
+	if err := w.enumerate(looked); err != nil {
 		return err
 	}
 	var later <-chan time.Time
@@ -169,7 +175,7 @@ func (w *BlockWatcher) event(e uevent.Event) error {
 	case e.Action == uevent.Failed:
 		return fmt.Errorf("watch block devices: %w", e.Err)
 	case e.Action == uevent.Overflow:
-		return w.enumerate()
+		return w.enumerate(false)
 	case e.Subsystem != "block":
 		return nil
 	case e.Action == uevent.Remove:
@@ -185,12 +191,13 @@ func (w *BlockWatcher) event(e uevent.Event) error {
 	return nil
 }
 
-func (w *BlockWatcher) enumerate() error {
+// enumerate lists what there is; unchanged, nobody has written since that was last done.
+func (w *BlockWatcher) enumerate(unchanged bool) error {
 	list, err := block.Scan(w.Sys)
 	if err != nil {
 		return fmt.Errorf("list block devices: %w", err)
 	}
-	all := block.Enumerated{}
+	all := block.Enumerated{Unchanged: unchanged}
 	for _, d := range list {
 		all.Devices = append(all.Devices, block.Seen{Device: d})
 	}

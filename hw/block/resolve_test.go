@@ -306,6 +306,35 @@ func TestAfterAnOverflowWhatIsNotThereIsGone(t *testing.T) {
 	}
 }
 
+func TestWhatNobodyWroteToIsNotReadAgain(t *testing.T) {
+	s := newStage().seen(disk("vda")).holds("vda", ext4("u-1", "")).seen(disk("vdb"))
+	other := disk("vdb")
+	other.DiskSeq++
+	for _, tt := range []struct {
+		name string
+		all  Enumerated
+		want []string
+	}{
+		{"the same as before", Enumerated{Unchanged: true, Devices: []Seen{{Device: disk("vda")}, {Device: disk("vdb")}}}, nil},
+		{"another disk in its place, and a new one", Enumerated{Unchanged: true, Devices: []Seen{{Device: disk("vda")}, {Device: other}, {Device: disk("vdc")}}}, []string{"vdb", "vdc"}},
+		{"nobody knows", Enumerated{Devices: []Seen{{Device: disk("vda")}, {Device: other}, {Device: disk("vdc")}}}, []string{"vda", "vdb", "vdc"}},
+	} {
+		s.w.ToProbe() // those before are under way
+		s.w.Apply(tt.all)
+		var got []string
+		for _, r := range s.w.ToProbe() {
+			got = append(got, r.Name)
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s: to be read (-want +got):\n%s", tt.name, diff)
+		}
+		if _, reason := s.w.Resolve("uuid/u-1", nil); !reason.OK() {
+			t.Errorf("%s: a device that stayed lost its name: %s", tt.name, reason.Text)
+		}
+	}
+}
+
 func TestLegsAndWhatWouldBlockAreNotRead(t *testing.T) {
 	suspended := mapped("dm-1", "s", "s")
 	suspended.DM.Suspended = true

@@ -51,8 +51,12 @@ type Seen struct {
 // Gone says that a device was removed.
 type Gone struct{ Name string }
 
-// Enumerated is everything there is; what is not among it is gone.
-type Enumerated struct{ Devices []Seen }
+// Enumerated is everything there is; what is not among it is gone. With Unchanged nobody has written to a device since it was
+// last seen: what was read of those that are the same still holds, and what is being read will.
+type Enumerated struct {
+	Devices   []Seen
+	Unchanged bool
+}
 
 // Probed answers a Request. Failure, if not "", is why there is no content.
 type Probed struct {
@@ -119,7 +123,16 @@ func (c Enumerated) apply(w *World) {
 	there := map[string]bool{}
 	for _, seen := range c.Devices {
 		there[seen.Device.Name] = true
+		e := w.devices[seen.Device.Name]
+		holds := c.Unchanged && e != nil && e.device.same(seen.Device)
+		wanted := uint64(0)
+		if holds {
+			wanted = e.wanted
+		}
 		seen.apply(w)
+		if holds {
+			e.wanted = wanted
+		}
 	}
 	for name := range w.devices {
 		if !there[name] {

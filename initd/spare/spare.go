@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"initd/initd/pid1/wire"
 )
@@ -53,21 +54,34 @@ func write(in *os.File, to string) error {
 		return err
 	}
 	defer out.Cleanup() //nolint:errcheck // of a file that nobody sees
-	if _, err := in.Seek(0, io.SeekStart); err != nil {
+	if err := fill(out.File, in); err != nil {
 		return err
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		return err
-	}
-	same, err := holds(out.Name(), in) // what was written, not what was read
-	if err != nil {
-		return err
-	}
-	if !same {
-		return errors.New("what was written is not what was read")
 	}
 	return out.CloseAtomicallyReplace()
 }
+
+// fill copies all of in, within the kernel: the program is large, and a boot
+// waits for the processor meanwhile.
+func fill(out, in *os.File) error {
+	st, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	for at := int64(0); at < st.Size(); {
+		n, err := unix.Sendfile(int(out.Fd()), int(in.Fd()), &at, int(min(st.Size()-at, piece)))
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return os.NewSyscallError("sendfile", err)
+		case n == 0:
+			return fmt.Errorf("%w after %d of %d bytes", io.ErrUnexpectedEOF, at, st.Size())
+		}
+	}
+	return nil
+}
+
+// piece is what is copied at a time, in bytes.
+const piece = 1 << 20
 
 // chunk is what is compared at a time, in bytes.
 const chunk = 256 << 10
