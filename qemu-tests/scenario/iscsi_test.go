@@ -449,10 +449,10 @@ func (s *iscsiRoom) otherMachineFirst() {
 	untouched("by the successor")
 }
 
-// failedWith matches the end of a unit's attempt by an error.
+// failedWith matches the end of a unit's attempt by an error, unless somebody called it off.
 func failedWith(unit string) func(vm.Event) bool {
 	return func(e vm.Event) bool {
 		var x breport.Event
-		return e.Field("unit") == unit && e.Field("seq") != "" && e.Decode(&x) == nil && x.Error != nil
+		return e.Field("unit") == unit && e.Field("seq") != "" && e.Decode(&x) == nil && x.Error != nil && !strings.Contains(x.Error.Text, "called off")
 	}
 }

@@ -56,7 +56,8 @@ type LUN struct {
 	MiB    int    `json:"mib,omitempty"`
 	Image  string `json:"image,omitempty"`
 	Device string `json:"device,omitempty"`
-	// Type is the peripheral device type (SPC-5, table 157) of something that is no disk, such as 1, a tape: of a device of the module scsi_debug.
+	// Type is the peripheral device type (SPC-5, table 157) of something that is no disk, such as 1, a tape: of a device of the module scsi_debug,
+	// all of which are of the type that was asked for last.
 	Type int `json:"type,omitempty"`
 	// Serial is the unit serial number that all targets of the same disk show (default: made of target and number).
 	Serial string `json:"serial,omitempty"`

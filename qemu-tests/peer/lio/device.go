@@ -1,19 +1,32 @@
 package lio
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"initd/hw/uevent"
 )
 
 // debugDevices is the driver of the module scsi_debug, which plays devices of any type (drivers/scsi/scsi_debug.c).
 const debugDevices = "/sys/bus/pseudo/drivers/scsi_debug"
 
+// deviceGuard bounds how long a device may take to come.
+const deviceGuard = time.Minute
+
 // device makes a SCSI device of a type, and passes it through as a backstore (module target_core_pscsi).
 func (m *Machine) device(name string, kind int) (string, error) {
+	ctx, cancel := context.WithTimeout(m.ctx, deviceGuard)
+	defer cancel()
+	events, err := uevent.Subscribe(ctx, uevent.Kernel)
+	if err != nil {
+		return "", err
+	}
 	before, err := debugHosts()
 	if err != nil {
 		return "", err
@@ -31,6 +44,16 @@ func (m *Machine) device(name string, kind int) (string, error) {
 	i := slices.IndexFunc(after, func(h string) bool { return !slices.Contains(before, h) })
 	if i < 0 {
 		return "", fmt.Errorf("a device of type %d: there is no new host beside %q", kind, before)
+	}
+	address := after[i] + ":0:0:0"
+	for there := false; !there; { // the host looks for its devices by itself
+		select {
+		case <-events:
+			_, err := os.Stat("/sys/bus/scsi/devices/" + address)
+			there = err == nil
+		case <-ctx.Done():
+			return "", fmt.Errorf("a device of type %d: %s does not come", kind, address)
+		}
 	}
 	store := "core/pscsi_0/" + name
 	if err := m.tree.Make(store); err != nil {
