@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/hw/iscsi"
+	"initd/hw/sysfs"
 	"initd/initd/cli"
 )
 
@@ -25,12 +26,22 @@ told from those of open-iscsi's iscsid by a mark in the kernel; those of others 
 
 // openISCSI opens the kernel's software iSCSI, after loading it where load is set.
 func openISCSI(ctx context.Context, run string, load bool) (*iscsi.Host, error) {
-	if load {
+	if load && !iscsiReady() {
 		if err := loadFabric(ctx, "iSCSI sessions", iscsi.Modules()...); err != nil {
 			return nil, err
 		}
 	}
 	return iscsi.OpenHost(run)
+}
+
+// iscsiReady tells whether there is nothing to load.
+func iscsiReady() bool {
+	sys, err := sysfs.Open("/")
+	if err != nil {
+		return false
+	}
+	defer sys.Close()
+	return iscsi.Ready(sys)
 }
 
 // chapOf reads the secrets of a session that somebody made by hand.

@@ -101,7 +101,7 @@ func (n *nvmeConnect) run(ctx context.Context, stdin io.Reader, stdout, stderr i
 	if err := loadNVMe(ctx); err != nil {
 		return err
 	}
-	bad := false
+	bad, looks := false, &nvmeof.Looks{}
 	if n.discover != "" {
 		portals, err := n.targets(nvmeof.DiscoveryNQN, nvmeof.DiscoveryPort, []string{n.discover})
 		if err != nil {
@@ -120,7 +120,9 @@ func (n *nvmeConnect) run(ctx context.Context, stdin io.Reader, stdout, stderr i
 			if f.Err != nil {
 				bad = true
 				_ = tell(stderr, f.Err)
+				continue
 			}
+			looks.Answers(nvmeof.Target{Addr: f.Portal, HostAddr: portals[0].HostAddr, HostIface: portals[0].HostIface}, nvmeof.Options{}) // it was asked without digests, and without TLS
 		}
 		var problems []string
 		list, problems = nvmeof.Subsystems(found, portals[0])
@@ -128,7 +130,7 @@ func (n *nvmeConnect) run(ctx context.Context, stdin io.Reader, stdout, stderr i
 			fmt.Fprintf(stderr, "initd: note: %s\n", p)
 		}
 	}
-	results, err := n.all(ctx, host, list)
+	results, err := n.all(ctx, host, list, looks)
 	if err != nil {
 		return err
 	}
@@ -160,7 +162,7 @@ func (n *nvmeConnect) readOptions() error {
 }
 
 // all looks at every portal at once and connects those that answer.
-func (n *nvmeConnect) all(ctx context.Context, host nvmeof.Host, list []nvmeof.Target) ([]connectedJSON, error) {
+func (n *nvmeConnect) all(ctx context.Context, host nvmeof.Host, list []nvmeof.Target, looks *nvmeof.Looks) ([]connectedJSON, error) {
 	f, err := sysfs.Open("/")
 	if err != nil {
 		return nil, err
@@ -169,7 +171,6 @@ func (n *nvmeConnect) all(ctx context.Context, host nvmeof.Host, list []nvmeof.T
 	results := make([]connectedJSON, len(list))
 	var wg sync.WaitGroup
 	var one sync.Mutex // as the kernel has it
-	looks := &nvmeof.Looks{}
 	for i, t := range list {
 		results[i] = connectedJSON{NQN: t.NQN, Portal: t.URL()}
 		wg.Go(func() {
@@ -192,8 +193,11 @@ func (n *nvmeConnect) all(ctx context.Context, host nvmeof.Host, list []nvmeof.T
 				if r.failed = nvmeof.Forget("/", name); r.failed != nil {
 					return
 				}
-				if c, r.failed = nvmeof.ReadController(f, name); r.failed != nil {
-					return
+				c.Name = name
+				if n.asJSON { // else its name says enough
+					if c, r.failed = nvmeof.ReadController(f, name); r.failed != nil {
+						return
+					}
 				}
 			}
 			r.Already, r.Controller = there, &c

@@ -38,7 +38,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if len(args) == 3 && args[1] == "child" {
 		return child.Main(args[2], childFuncs(), stderr)
 	}
-	err := cli.Execute(ctx, rootCommand(), args[1:], stdin, stdout, stderr)
+	err := cli.Execute(ctx, rootCommand(args[1:]...), args[1:], stdin, stdout, stderr)
 	if err == nil {
 		return 0
 	}
@@ -52,8 +52,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return 1
 }
 
-func rootCommand() *cobra.Command {
-	return cli.Root(&cobra.Command{Use: "initd", Short: "Plan, boot and take down an appliance"},
+// rootCommand is the tree of commands; of what is called a lot, by name, only that branch.
+func rootCommand(args ...string) *cobra.Command {
+	root := &cobra.Command{Use: "initd", Short: "Plan, boot and take down an appliance"}
+	if len(args) > 0 {
+		switch args[0] {
+		case "nvme":
+			return cli.Root(root, nvmeCommand())
+		case "iscsi":
+			return cli.Root(root, iscsiCommand())
+		}
+	}
+	return cli.Root(root,
 		checkCommand(), planCommand(), schemaCommand(), fmtCommand(),
 		bootCommand(), statusCommand(), whyCommand(), analyzeCommand(), retryCommand(), skipCommand(), bundleCommand(), shutdownCommand(),
 		keysCommand(), luksCommand(), nvmeCommand(), iscsiCommand(),

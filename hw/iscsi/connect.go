@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"initd/hw/uevent"
 )
 
 // NoLUNError says that a target does not have a LUN that was asked for, or has no disk there.
@@ -62,15 +60,27 @@ func (k *Kernel) Login(ctx context.Context, c Config, chap *CHAP, keep func(Reco
 	}
 	defer conn.Close() // the kernel holds it
 	rec := Record{ISID: isid.String(), Config: c, Time2Wait: result.agreed.Time2Wait}
-	sid, host, err := k.createSession(firstCmdSN, c.Timing.Commands, c.Timing.Depth)
-	if err != nil {
+	if err := k.makeSession(&rec, conn, isid, result, keep); err != nil {
 		return rec, err
 	}
-	rec.Session, rec.Host = sid, host
-	if err := k.handOver(rec, conn, isid, result, keep); err != nil {
-		return rec, errors.Join(err, k.abandon(sid))
+	if err := k.turns.wait(ctx); err != nil {
+		return rec, fmt.Errorf("look for LUNs of %s: %w", c.Target, err)
 	}
 	return rec, k.Scan(ctx, rec)
+}
+
+// makeSession makes a session of a connection that is logged in, or nothing.
+func (k *Kernel) makeSession(rec *Record, conn *net.TCPConn, isid ISID, result loginResult, keep func(Record) error) error {
+	defer k.turns.take()()
+	sid, host, err := k.createSession(firstCmdSN, rec.Config.Timing.Commands, rec.Config.Timing.Depth)
+	if err != nil {
+		return err
+	}
+	rec.Session, rec.Host = sid, host
+	if err := k.handOver(*rec, conn, isid, result, keep); err != nil {
+		return errors.Join(err, k.abandon(sid))
+	}
+	return nil
 }
 
 // firstCmdSN is the CmdSN of a session's login and of its first command.
@@ -220,12 +230,11 @@ func (k *Kernel) Scan(ctx context.Context, rec Record) error {
 	if len(rec.Config.LUNs) == 0 {
 		return nil
 	}
-	life, cancel := context.WithCancel(ctx)
-	defer cancel()
-	events, err := uevent.Subscribe(life, uevent.Kernel)
+	arrived, release, err := k.disks.hear(rec.Session)
 	if err != nil {
 		return err
 	}
+	defer release()
 	for _, lun := range rec.Config.LUNs {
 		for _, n := range addresses(lun) {
 			if err := scan(rec.Host, strconv.FormatUint(n, 10)); err != nil {
@@ -243,7 +252,7 @@ func (k *Kernel) Scan(ctx context.Context, rec Record) error {
 		}
 		if missing.disk { // sd comes a little later than the SCSI device
 			select {
-			case _, ok := <-events:
+			case _, ok := <-arrived:
 				if ok {
 					continue
 				}

@@ -83,12 +83,36 @@ var ErrNoTransport = errors.New("the kernel has no software iSCSI here (module i
 // Modules are what a session needs, those that are no names of files included.
 func Modules() []string { return []string{"crc32c", "iscsi_tcp", "sd_mod"} }
 
+// Ready tells whether all of Modules is in the kernel already, whichever way; finding out what they are takes longer.
+func Ready(sys *sysfs.FS) bool {
+	for _, name := range []string{"sys/class/iscsi_transport/tcp/handle", "sys/bus/scsi/drivers/sd/uevent"} {
+		if !sys.Exists(name) {
+			return false
+		}
+	}
+	ciphers, err := sys.Bytes("proc/crypto", maxCiphers)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(ciphers)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "name" && strings.TrimSpace(value) == "crc32c" {
+			return true
+		}
+	}
+	return false
+}
+
+// maxCiphers bounds /proc/crypto, bytes: some two hundred entries of two hundred bytes.
+const maxCiphers = 1 << 20
+
 // Kernel is a way to the kernel's software iSCSI: requests, one at a time, as the kernel takes them. It is safe for
 // concurrent use. Requests can sleep in the kernel.
 type Kernel struct {
 	sys    *sysfs.FS
 	handle uint64
 	listen func(context.Context) (<-chan Event, error)
+	disks  arrivals
+	turns  turns
 
 	mu sync.Mutex
 	fd int // guarded by mu
@@ -115,7 +139,10 @@ func OpenKernel(sys *sysfs.FS) (*Kernel, error) {
 }
 
 // Close ends it; sessions live on.
-func (k *Kernel) Close() error { return unix.Close(k.fd) }
+func (k *Kernel) Close() error {
+	k.disks.close()
+	return unix.Close(k.fd)
+}
 
 func openNetlink(groups uint32) (int, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, netlinkISCSI)

@@ -30,7 +30,7 @@ const logTimeout = 10_000
 
 // DiscoveryLog reads the log of a discovery controller ("nvme3"), and arms the event that tells of its next change.
 func DiscoveryLog(controller string) (Log, error) {
-	if !controllerName.MatchString(controller) {
+	if !isController(controller) {
 		return Log{}, fmt.Errorf("%q is no NVMe controller", controller)
 	}
 	f, err := os.OpenFile("/dev/"+controller, os.O_RDONLY|unix.O_CLOEXEC, 0)

@@ -35,7 +35,7 @@ func SetIOPolicy(root, subsystem, policy string) error {
 }
 
 func set(root, controller, attribute, value string) error {
-	if !controllerName.MatchString(controller) {
+	if !isController(controller) {
 		return fmt.Errorf("%q is no NVMe controller", controller)
 	}
 	f, err := os.OpenFile(filepath.Join(root, "sys/class/nvme", controller, attribute), os.O_WRONLY, 0)

@@ -3,7 +3,6 @@ package nvmeof
 import (
 	"fmt"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -65,7 +64,15 @@ func (l *logTail) lines() []string {
 	return list
 }
 
-var nvmeLine = regexp.MustCompile(`^nvme (nvme[0-9]+): (.*)$`)
+// lineOf takes the kernel's word about a controller apart: "nvme nvme0: …".
+func lineOf(line string) (controller, text string, ok bool) {
+	rest, ok := strings.CutPrefix(line, "nvme ")
+	if !ok {
+		return "", "", false
+	}
+	controller, text, ok = strings.Cut(rest, ": ")
+	return controller, text, ok && isController(controller)
+}
 
 // lastOf picks the line about a connection that failed: of a controller that is not there any more. Others that reconnect
 // meanwhile log the same.
@@ -76,12 +83,12 @@ func lastOf(lines []string, gone func(controller string) bool) logged {
 			best.text = text // options that it refuses belong to no controller yet
 			continue
 		}
-		m := nvmeLine.FindStringSubmatch(l)
-		if m == nil || !gone(m[1]) {
+		controller, text, ok := lineOf(l)
+		if !ok || !gone(controller) {
 			continue
 		}
-		if r := ofLine(m[2]); r != "" || best.reason == "" {
-			best = logged{reason: r, text: m[2]}
+		if r := ofLine(text); r != "" || best.reason == "" {
+			best = logged{reason: r, text: text}
 		}
 	}
 	return best

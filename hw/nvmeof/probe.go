@@ -85,20 +85,26 @@ type look struct {
 	header, data, tls bool
 }
 
-// Probe is Probe, or the answer that somebody else has got there or waits for. It waits until the first one's ctx ends.
-func (l *Looks) Probe(ctx context.Context, t Target, o Options) error {
+// Answers notes that a portal has just answered, in another way than by a look.
+func (l *Looks) Answers(t Target, o Options) { l.look(t, o, func() error { return nil }) }
+
+// look returns what is known of a portal, or will be by find.
+func (l *Looks) look(t Target, o Options, find func() error) func() error {
 	key := look{t.Addr, t.HostAddr, t.HostIface, o.HeaderDigest, o.DataDigest, o.TLS}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.looks == nil {
 		l.looks = map[look]func() error{}
 	}
-	do := l.looks[key]
-	if do == nil {
-		do = sync.OnceValue(func() error { return Probe(ctx, t, o) })
-		l.looks[key] = do
+	if l.looks[key] == nil {
+		l.looks[key] = sync.OnceValue(find)
 	}
-	l.mu.Unlock()
-	err := do()
+	return l.looks[key]
+}
+
+// Probe is Probe, or the answer that somebody else has got there or waits for. It waits until the first one's ctx ends.
+func (l *Looks) Probe(ctx context.Context, t Target, o Options) error {
+	err := l.look(t, o, func() error { return Probe(ctx, t, o) })()
 	if e := (*ConnectError)(nil); errors.As(err, &e) {
 		own := *e
 		own.Target = t

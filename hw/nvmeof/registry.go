@@ -66,7 +66,7 @@ func SetOwner(root, controller, who string) error {
 
 // Forget removes a controller that is gone from the registry, if it is there. Where udev runs, its rule does.
 func Forget(root, controller string) error {
-	if !controllerName.MatchString(controller) {
+	if !isController(controller) {
 		return fmt.Errorf("%q is no NVMe controller", controller)
 	}
 	if err := os.RemoveAll(filepath.Join(root, registry, controller)); err != nil {

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,11 +91,27 @@ type Subsystem struct {
 	Namespaces  []Namespace  `json:"namespaces"`
 }
 
-var (
-	controllerName = regexp.MustCompile(`^nvme[0-9]+$`)
-	namespaceName  = regexp.MustCompile(`^nvme[0-9]+n[0-9]+$`)
-	legName        = regexp.MustCompile(`^nvme[0-9]+c[0-9]+n[0-9]+$`)
-)
+// The kernel's names: nvme0 is a controller, nvme0n1 a namespace, nvme0c1n1 one controller's way to it. Every start of the program
+// would compile patterns for them.
+func isController(name string) bool { return shape(name) == "nvme#" }
+func isNamespace(name string) bool  { return shape(name) == "nvme#n#" }
+func isLeg(name string) bool        { return shape(name) == "nvme#c#n#" }
+
+// shape is a name with each of its numbers as a #.
+func shape(name string) string {
+	var out []byte
+	for _, c := range []byte(name) {
+		switch digit := '0' <= c && c <= '9'; {
+		case !digit && c != '#':
+			out = append(out, c)
+		case !digit: // else it would pass for a number
+			return ""
+		case len(out) == 0 || out[len(out)-1] != '#':
+			out = append(out, '#')
+		}
+	}
+	return string(out)
+}
 
 // Read reads every subsystem with its controllers and namespaces, those of PCI devices too, sorted by name. What vanishes
 // meanwhile is left out.
@@ -142,7 +157,7 @@ func readSubsystem(f *sysfs.FS, name string) (Subsystem, bool) {
 	s := Subsystem{Name: name, NQN: attribute(f, dir, "subsysnqn"), Type: attribute(f, dir, "subsystype"), IOPolicy: attribute(f, dir, "iopolicy"),
 		Controllers: []Controller{}, Namespaces: namespaces(f, dir, inside)}
 	for _, n := range inside {
-		if !controllerName.MatchString(n) {
+		if !isController(n) {
 			continue
 		}
 		c, err := ReadController(f, n)
@@ -187,7 +202,7 @@ func controllerNames(f *sysfs.FS) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list NVMe controllers: %w", err)
 	}
-	names = slices.DeleteFunc(names, func(n string) bool { return !controllerName.MatchString(n) })
+	names = slices.DeleteFunc(names, func(n string) bool { return !isController(n) })
 	slices.SortFunc(names, natural)
 	return names, nil
 }
@@ -280,7 +295,7 @@ func legs(f *sysfs.FS, dir string) []Leg {
 		return nil
 	}
 	for _, n := range names {
-		if !legName.MatchString(n) {
+		if !isLeg(n) {
 			continue
 		}
 		list = append(list, Leg{Name: n, NSID: int(number(attribute(f, dir, n+"/nsid"))),
@@ -292,7 +307,7 @@ func legs(f *sysfs.FS, dir string) []Leg {
 func namespaces(f *sysfs.FS, dir string, names []string) []Namespace {
 	list := []Namespace{}
 	for _, n := range names {
-		if !namespaceName.MatchString(n) || attribute(f, dir, n+"/hidden") == "1" {
+		if !isNamespace(n) || attribute(f, dir, n+"/hidden") == "1" {
 			continue
 		}
 		text := func(name string) string { return attribute(f, dir, n+"/"+name) }

@@ -254,3 +254,14 @@ func TestTheHandshakeDaemonIsSeen(t *testing.T) {
 		t.Error("a key is no keyring")
 	}
 }
+
+func TestNamesOfTheKernelAreToldApart(t *testing.T) {
+	for name, want := range map[string][3]bool{
+		"nvme0": {true, false, false}, "nvme12": {true, false, false}, "nvme0n1": {false, true, false}, "nvme3c10n2": {false, false, true},
+		"nvme": {}, "nvme0p1": {}, "nvme0n1p1": {}, "nvme-subsys0": {}, "nvme#": {}, "xnvme0": {}, "nvme0 ": {}, "": {},
+	} {
+		if got := [3]bool{isController(name), isNamespace(name), isLeg(name)}; got != want {
+			t.Errorf("%q: controller, namespace, leg: got %v, want %v", name, got, want)
+		}
+	}
+}
