@@ -63,9 +63,7 @@ func (k *Kernel) Login(ctx context.Context, c Config, chap *CHAP, keep func(Reco
 	if err := k.makeSession(&rec, conn, isid, result, keep); err != nil {
 		return rec, err
 	}
-	if err := k.turns.wait(ctx); err != nil {
-		return rec, fmt.Errorf("look for LUNs of %s: %w", c.Target, err)
-	}
+	k.turns.wait(ctx)
 	return rec, k.Scan(ctx, rec)
 }
 

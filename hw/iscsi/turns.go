@@ -3,6 +3,7 @@ package iscsi
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // turns lets all connections that are logged in become sessions before anybody looks for disks: a target holds the connection of a
@@ -29,22 +30,25 @@ func (t *turns) take() (end func()) {
 	}
 }
 
-// wait returns when no session is being made.
-func (t *turns) wait(ctx context.Context) error {
+// turnWait bounds the wait for others: it is a matter of order, and a request that the kernel sleeps in is to hold nobody up.
+const turnWait = 2 * time.Second
+
+// wait returns when no session is being made, or that takes long, or when ctx ends.
+func (t *turns) wait(ctx context.Context) {
 	t.mu.Lock()
 	if t.busy == 0 {
 		t.mu.Unlock()
-		return nil
+		return
 	}
 	if t.idle == nil {
 		t.idle = make(chan struct{})
 	}
 	idle := t.idle
 	t.mu.Unlock()
+	bounded, cancel := context.WithTimeout(ctx, turnWait)
+	defer cancel()
 	select {
 	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	case <-bounded.Done():
 	}
 }
