@@ -74,7 +74,7 @@ func (c *codecs) deflate(name string, level int) time.Duration {
 }
 
 func (c *codecs) deflate1() time.Duration { return c.deflate("deflate 1", 1) }
-func (c *codecs) deflate6() time.Duration { return c.deflate("deflate 6", 6) }
+func (c *codecs) deflate8() time.Duration { return c.deflate("deflate 8", 8) }
 
 func (c *codecs) inflate() time.Duration {
 	var packed [][]byte
