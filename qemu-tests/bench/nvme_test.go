@@ -116,7 +116,7 @@ func BenchmarkNVMeBoot(b *testing.B) {
 		"    - {name: nobody, subsystem: \"nqn.2026-01.net.example:f00\", paths: [\"tcp://192.0.2.99:4420\"]}\n")
 	big, large := boot("many", many, "")
 	show(b, "NVMe subsystems on two paths each at a boot; theirs: 16 of them, all well",
-		below("16, by how much a silent and a dead portal among them hold them up", (hurt-well).Seconds(), 2, "s"),
+		below("16, by how much a silent and a dead portal among them hold them up", max(0, hurt-well).Seconds(), 2, "s"),
 		noSlower("16, with a silent and a dead portal among them", times{hurt}, times{well}, float64(well+2*time.Second)/float64(well)),
 		noSlower("64, per subsystem", times{big / many}, times{well / 16}, 1.5),
 		row{name: "memory in use, MiB", ours: fmt.Sprintf("64: %d", large), theirs: fmt.Sprintf("16: %d", small)})
