@@ -156,10 +156,14 @@ func TestDeadlineEndsAChildAndAPatientOneSaysWhatItWaitedFor(t *testing.T) {
 	if _, err := run(t, step.Call{Func: "hang"}, 300*time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("hang: got %v, want the deadline", err)
 	}
-	_, err := run(t, step.Call{Func: "patient"}, 3*time.Second)
-	if err == nil || err.Error() != "still waiting for the other side" {
-		t.Errorf("patient: got %v, want its own words", err)
+	// It has a tenth of the time to say so, which a machine that is busy may not give it.
+	var err error
+	for within := 3 * time.Second; within < guard; within *= 2 {
+		if _, err = run(t, step.Call{Func: "patient"}, within); err != nil && err.Error() == "still waiting for the other side" {
+			return
+		}
 	}
+	t.Errorf("patient: got %v, want its own words", err)
 }
 
 func TestAChildRunsAnotherBelowItself(t *testing.T) {
