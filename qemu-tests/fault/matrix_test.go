@@ -80,23 +80,28 @@ var (
 	entryMore  = regexp.MustCompile(`^\[ *\d+\.\d{3}\] {3,}(\S.*)$`)
 )
 
-// entries reads a screen. The live line and the kernel's own lines are not entries.
+// entries reads a screen. The live lines and the kernel's own lines are not entries.
 func entries(lines []string) []entry {
 	var list []entry
+	live := false
 	for _, l := range lines {
 		if i := strings.LastIndex(l, "\r"); i >= 0 {
 			l = l[i+1:]
 		}
 		l = strings.TrimRight(l, " ")
-		if m := entryMore.FindStringSubmatch(l); m != nil && len(list) > 0 {
+		if m := entryMore.FindStringSubmatch(l); m != nil && live {
+			continue
+		} else if m != nil && len(list) > 0 {
 			last := &list[len(list)-1]
 			if next, ok := strings.CutPrefix(m[1], "next: "); ok {
 				last.next = next
 			} else {
 				last.text += " " + m[1]
 			}
-		} else if m := entryStart.FindStringSubmatch(l); m != nil && !strings.HasPrefix(m[1], "waiting ") {
-			list = append(list, entry{text: m[1]})
+		} else if m := entryStart.FindStringSubmatch(l); m != nil {
+			if live = strings.HasPrefix(m[1], "waiting "); !live {
+				list = append(list, entry{text: m[1]})
+			}
 		}
 	}
 	return list
