@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,51 +18,134 @@ import (
 const (
 	exitNotChecked = 1
 	exitCorrupt    = 2
+	exitLeaks      = 3
 )
 
 func checkCommand() *cobra.Command {
 	var o reading
-	var quiet, tables, progress bool
+	var quiet, tables, progress, asJSON bool
 	c := &cobra.Command{
 		Use:   "check IMG",
 		Short: "Look for damage in an image",
 		Long: `Check an image's header and tables against each other and the file, and decode all that is stored, which finds what
-qemu-img check does not: damaged compressed data, and data that lie on tables. Counts of references, which only writing
-needs, are not checked. Nothing is changed.
+qemu-img check does not: damaged compressed data, and data that lie on tables. Of qcow2 the counts of references are
+compared with what refers, cluster by cluster. Nothing is changed.
 
-Exit status 0: whole; 1: it could not be checked; 2: damaged. These are qemu-img check's.`,
+Exit status 0: whole; 1: it could not be checked; 2: damaged; 3: whole, but some of the file is used by nothing. These are
+qemu-img check's.`,
 		Args: cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(); err != nil {
 				return err
 			}
-			r, err := o.open(c.Context(), args[0], o.format)
-			if err != nil {
-				return checkFailed(err)
-			}
-			defer r.Close()
+			found := finding{Filename: args[0]}
 			m := newMeter(c.ErrOrStderr(), nil, progress && !quiet)
-			out, err := checkAll(c.Context(), r, tables, m)
+			err := found.look(c.Context(), o, tables, m)
 			m.end()
-			if err != nil {
-				return checkFailed(err)
+			var code exitCode
+			if errors.As(err, &code) && code.code == exitNotChecked {
+				return err
 			}
-			if !quiet {
-				what := fmt.Sprintf("%s of data were decoded", bytesText(out.Data))
-				if tables {
-					what = "the data were not read"
+			switch {
+			case asJSON:
+				if err := writeJSON(c.OutOrStdout(), found); err != nil {
+					return err
 				}
-				fmt.Fprintf(c.OutOrStdout(), "%s: no damage found; %s, %s of %s.\n", args[0], r.Info().Format, what, bytesText(r.Size()))
+			case err == nil || code.code == exitLeaks:
+				if !quiet || code.code == exitLeaks {
+					found.print(c.OutOrStdout(), tables)
+				}
 			}
-			return nil
+			return err
 		},
 	}
+	o.opening.Counts = true
 	o.flags(c)
 	f := c.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON, with qemu-img's names where it has them")
 	f.BoolVar(&tables, "tables-only", false, "do not read the data")
-	f.BoolVarP(&quiet, "quiet", "q", false, "print nothing but errors")
+	f.BoolVarP(&quiet, "quiet", "q", false, "print nothing but what is wrong")
 	f.BoolVarP(&progress, "progress", "p", false, "show how far it is")
 	return c
+}
+
+// finding is what a check has found; its JSON has the names of qemu-img's ImageCheck (qapi/block-core.json) where it has them.
+type finding struct {
+	Filename    string   `json:"filename"`
+	Format      string   `json:"format,omitempty"`
+	VirtualSize int64    `json:"virtual-size"`
+	Decoded     int64    `json:"decoded"` // bytes
+	Errors      int64    `json:"check-errors"`
+	Corruptions int64    `json:"corruptions"`
+	Leaks       int64    `json:"leaks"` // clusters
+	LeakedBytes int64    `json:"leaked-bytes"`
+	NotCounted  string   `json:"not-counted,omitempty"`
+	Findings    []string `json:"findings,omitempty"`
+}
+
+// look opens and checks the image. The error carries the exit status.
+func (f *finding) look(ctx context.Context, o reading, tables bool, m *meter) error {
+	r, err := o.open(ctx, f.Filename, o.format)
+	if err != nil {
+		return f.failed(err)
+	}
+	defer r.Close()
+	info := r.Info()
+	f.Format, f.VirtualSize = info.Format, r.Size()
+	out, err := checkAll(ctx, r, tables, m)
+	if err != nil {
+		return f.failed(err)
+	}
+	f.Decoded = out.Data
+	c := info.Counts
+	if c == nil {
+		return nil
+	}
+	f.NotCounted, f.Leaks, f.LeakedBytes, f.Findings = c.Not, c.Leaked, c.Leaked*info.Unit, c.First
+	switch {
+	case c.Low > 0:
+		return f.failed(&image.Error{Fault: image.Corrupt, Code: "qcow2-refcounts", Image: f.Filename, Format: info.Format,
+			What: fmt.Sprintf("%s counted less often than used, so that who writes to it overwrites what is there; %s", clusters(c.Low), strings.Join(c.First, "; ")),
+			Do:   "convert it, or repair a copy with qemu-img check -r all"})
+	case c.Leaked > 0:
+		return exitCode{exitLeaks, nil}
+	}
+	return nil
+}
+
+func (f *finding) failed(err error) error {
+	var e *image.Error
+	if !errors.As(err, &e) || e.Fault != image.Corrupt {
+		return exitCode{exitNotChecked, err}
+	}
+	if f.Corruptions = int64(len(f.Findings)); f.Corruptions == 0 {
+		f.Corruptions, f.Findings = 1, []string{err.Error()}
+	}
+	return exitCode{exitCorrupt, err}
+}
+
+func (f *finding) print(w io.Writer, tables bool) {
+	what := bytesText(f.Decoded) + " of data were decoded"
+	if tables {
+		what = "the data were not read"
+	}
+	fmt.Fprintf(w, "%s: no damage found; %s, %s of %s.\n", f.Filename, f.Format, what, bytesText(f.VirtualSize))
+	if f.NotCounted != "" {
+		fmt.Fprintf(w, "Counts of references were not compared: %s.\n", f.NotCounted)
+	}
+	if f.Leaks > 0 {
+		fmt.Fprintf(w, "%s (%s) used by nothing; no harm, but room: qemu-img check -r leaks gives it back.\n", clusters(f.Leaks), bytesText(f.LeakedBytes))
+		for _, l := range f.Findings {
+			fmt.Fprintf(w, "  %s\n", l)
+		}
+	}
+}
+
+func clusters(n int64) string {
+	if n == 1 {
+		return "1 cluster"
+	}
+	return fmt.Sprintf("%d clusters", n)
 }
 
 func checkAll(ctx context.Context, r image.Reader, tables bool, m *meter) (convert.Result, error) {
@@ -78,12 +163,4 @@ func checkAll(ctx context.Context, r image.Reader, tables bool, m *meter) (conve
 	return convert.Copy(ctx, r, nil, convert.CopyOptions{Progress: func(p convert.Progress) {
 		m.tell(convert.Event{Phase: "check", Progress: p})
 	}})
-}
-
-func checkFailed(err error) error {
-	var e *image.Error
-	if errors.As(err, &e) && e.Fault == image.Corrupt {
-		return exitCode{exitCorrupt, err}
-	}
-	return exitCode{exitNotChecked, err}
 }

@@ -38,6 +38,8 @@ type OpenOptions struct {
 	IgnoreSnapshots bool
 	// IgnoreBitmaps does the same for dirty bitmaps.
 	IgnoreBitmaps bool
+	// Counts compares what a format counts of its own use of the file with what is used; Info.Counts has the result.
+	Counts bool
 	// MaxSize refuses larger virtual sizes, in bytes; 0 is the format's own limit.
 	MaxSize int64
 	// Disk is which disk of an archive is meant: its id or its file's name. Empty is the only one.

@@ -102,8 +102,21 @@ type Info struct {
 	Files []string
 	// Details are what else people look for, in the order in which they are shown.
 	Details []Detail
+	// Counts is what OpenOptions.Counts found; nil where the format counts nothing, or nobody asked.
+	Counts *Counts
 	// Warnings are what does not keep the image from being read, and should be known.
 	Warnings []string
+}
+
+// Counts tells how a file's counts of references stand to what refers (qcow2).
+type Counts struct {
+	// Not is why nothing was compared; empty if it was.
+	Not string
+	// Leaked is how many clusters are counted more often than used: room that nobody gives back. Low is how many are counted less often: who
+	// writes to the image overwrites them.
+	Leaked, Low int64
+	// First describes the first of them, at most 16.
+	First []string
 }
 
 // Detail is a line of Info: the standard's name for the thing, and its value.

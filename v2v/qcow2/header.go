@@ -21,6 +21,7 @@ type header struct {
 	reftableEntries int64
 	snapshots       uint32
 	bitmaps         uint32
+	counts          *image.Counts // nil: not asked for
 	refcountOrder   uint32
 	lazyRefcounts   bool
 	extended        bool

@@ -28,7 +28,7 @@ func open(ctx context.Context, src image.Source, opt image.OpenOptions) (image.R
 	if err != nil {
 		return nil, err
 	}
-	l1, err := h.walk(ctx, src)
+	l1, err := h.walk(ctx, src, opt.Counts)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (r *reader) table(place int64) ([]byte, error) {
 }
 
 func (r *reader) Info() image.Info {
-	info := image.Info{Format: "qcow2", Size: r.size, Unit: r.clusterSize(), Stored: -1, Warnings: r.warnings}
+	info := image.Info{Format: "qcow2", Size: r.size, Unit: r.clusterSize(), Stored: -1, Warnings: r.warnings, Counts: r.counts}
 	if s, ok := r.src.(interface{ Stored() int64 }); ok {
 		info.Stored = s.Stored()
 	}

@@ -12,13 +12,17 @@ import (
 // no version of the format allows. `qemu-img check` does not look for all of it, and QEMU reads such images.
 type walker struct {
 	*header
-	src  image.Source
-	used usage
+	src      image.Source
+	used     usage
+	counting *counting // nil: nobody asked
 }
 
-// walk checks the tables and gives L1.
-func (h *header) walk(ctx context.Context, src image.Source) ([]uint64, error) {
+// walk checks the tables and gives L1. With counts it compares the counts of references too.
+func (h *header) walk(ctx context.Context, src image.Source, counts bool) ([]uint64, error) {
 	w := &walker{header: h, src: src}
+	if counts {
+		w.counting = &counting{}
+	}
 	if err := w.claim("the header", 0, h.clusterSize()); err != nil {
 		return nil, err
 	}
@@ -68,6 +72,13 @@ func (h *header) walk(ctx context.Context, src image.Source) ([]uint64, error) {
 		if err := w.l2(table, int64(i)); err != nil {
 			return nil, err
 		}
+	}
+	if counts {
+		found, err := w.compare(ctx)
+		if err != nil {
+			return nil, err
+		}
+		h.counts = &found
 	}
 	return l1, nil
 }
@@ -192,7 +203,11 @@ func (w *walker) claim(what string, off, length int64) error {
 
 // share takes the clusters of a compressed stream, which lie close together: several may begin in one cluster.
 func (w *walker) share(off, length int64) error {
-	return w.take("a compressed cluster", off, min(length, w.src.Size()-off), true)
+	length = min(length, w.src.Size()-off)
+	if w.counting != nil {
+		w.counting.share(off>>w.clusterBits, (off+length-1)>>w.clusterBits)
+	}
+	return w.take("a compressed cluster", off, length, true)
 }
 
 func (w *walker) take(what string, off, length int64, share bool) error {

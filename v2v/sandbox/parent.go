@@ -270,6 +270,12 @@ func cleanInfo(i image.Info) image.Info {
 	for k := range i.Warnings {
 		i.Warnings[k] = clean(i.Warnings[k])
 	}
+	if i.Counts != nil {
+		i.Counts.Not = clean(i.Counts.Not)
+		for k := range i.Counts.First {
+			i.Counts.First[k] = clean(i.Counts.First[k])
+		}
+	}
 	return i
 }
 

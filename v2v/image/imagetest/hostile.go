@@ -97,7 +97,7 @@ func Hostile(t testing.TB, name string, f image.Format, data []byte, limit uint6
 			}
 		}
 	}()
-	r, err := f.Open(t.Context(), Bytes{Label: "hostile", Data: data}, image.OpenOptions{})
+	r, err := f.Open(t.Context(), Bytes{Label: "hostile", Data: data}, image.OpenOptions{Counts: true})
 	if err != nil {
 		if r != nil {
 			t.Errorf("%s: both a reader and %v", name, err)
