@@ -126,16 +126,16 @@ func (d *decoder) stored() error {
 	// What was read ahead is given back.
 	d.pos -= int(d.have / 8)
 	d.hold, d.have = 0, 0
-	if int(length) > len(d.src)-d.pos {
-		return ErrCorrupt
-	}
-	n := copy(d.dst[d.n:], d.src[d.pos:d.pos+int(length)])
+	n := copy(d.dst[d.n:], d.src[d.pos:min(len(d.src), d.pos+int(length))])
 	d.n += n
 	d.pos += n
-	if n < int(length) {
+	switch {
+	case n == int(length):
+		return nil
+	case d.n == len(d.dst):
 		return errFull
 	}
-	return nil
+	return ErrCorrupt
 }
 
 func (d *decoder) fixed() {
