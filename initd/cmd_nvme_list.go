@@ -40,6 +40,10 @@ registered a connection as its own (initd, stas …).`,
 			if asJSON {
 				return writeJSON(c.OutOrStdout(), map[string]any{"subsystems": shown})
 			}
+			if len(shown) == 0 {
+				fmt.Fprintln(c.ErrOrStderr(), "initd: no NVMe subsystems are connected")
+				return nil
+			}
 			return printNVMe(c.OutOrStdout(), shown)
 		},
 	}
