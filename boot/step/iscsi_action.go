@@ -386,7 +386,10 @@ func (a *iscsiAction) Apply(ctx context.Context, u *plan.Unit, progress func(eng
 		}
 		_, err = a.deps.Children.Run(ctx, Call{Func: "iscsi-map", Unit: u.ID, Params: mapParams{Run: a.deps.Paths.Run, Name: s.Name, Target: s.Target, LUNs: s.LUNs},
 			Objects: []string{"iscsi-map/" + s.Name}})
-		return err
+		if err != nil {
+			return err
+		}
+		return a.deps.Devices.Settle(ctx) // before that a name of the disk means one of its paths
 	}
 	sys, err := sysfs.Open("/")
 	if err != nil {

@@ -135,4 +135,6 @@ type Devices interface {
 	// Device returns the path of the node (/dev/vdb) that is the top of the
 	// stack for r, or an error that says what is missing.
 	Device(r plan.Resource) (string, error)
+	// Settle returns when the engine knows all that is there at this moment.
+	Settle(ctx context.Context) error
 }

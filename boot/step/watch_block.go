@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +26,8 @@ type BlockWatcher struct {
 	// the first use.
 	Finders map[string]Finder
 
-	late chan struct{} // something was applied outside of Watch
+	late   chan struct{}      // something was applied outside of Watch
+	settle chan chan struct{} // closed once all that is there now has been posted
 
 	mu     sync.Mutex
 	world  *block.World // guarded by mu
@@ -34,7 +36,7 @@ type BlockWatcher struct {
 
 // NewBlockWatcher makes a watcher over sys (the root of /sys and /proc).
 func NewBlockWatcher(sys *sysfs.FS, source uevent.Source, children Children) *BlockWatcher {
-	return &BlockWatcher{Sys: sys, Source: source, Children: children, late: make(chan struct{}, 1), world: block.NewWorld()}
+	return &BlockWatcher{Sys: sys, Source: source, Children: children, late: make(chan struct{}, 1), settle: make(chan chan struct{}), world: block.NewWorld()}
 }
 
 // Classes of the resources that it answers for.
@@ -48,13 +50,54 @@ func (w *BlockWatcher) Device(r plan.Resource) (string, error) {
 	if find := w.Finders[r.Class()]; find != nil {
 		return find(r)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	d, reason := w.world.Resolve(r.Name(), nil)
+	d, reason := w.resolve(r)
+	if reason.OK() && w.lookAbove(d) {
+		d, reason = w.resolve(r)
+	}
 	if !reason.OK() {
 		return "", errors.New(reason.Text)
 	}
 	return d.Node(), nil
+}
+
+func (w *BlockWatcher) resolve(r plan.Resource) (block.Device, block.Reason) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.world.Resolve(r.Name(), nil)
+}
+
+// lookAbove reads what stands on a device at this moment, which events may yet
+// have to tell, and says whether that is news: the kernel lets whoever makes a
+// dm device open a leg of another (_dm_claim_ptr, drivers/md/dm.c).
+func (w *BlockWatcher) lookAbove(d block.Device) bool {
+	now, err := block.Read(w.Sys, d.Name)
+	if err != nil || slices.Equal(now.Holders, d.Holders) {
+		return false
+	}
+	for _, name := range now.Holders {
+		if above, err := block.Read(w.Sys, name); err == nil && !slices.Contains(d.Holders, name) {
+			w.stir(block.Seen{Device: above})
+		}
+	}
+	w.stir(block.Seen{Device: now})
+	return true
+}
+
+// Settle returns when the engine has been told of all that is there at this
+// moment. A unit that made a device above others waits for it before it is
+// done: from then on their names may be used, and have to mean the new one.
+func (w *BlockWatcher) Settle(ctx context.Context) error {
+	told := make(chan struct{})
+	select {
+	case w.settle <- told:
+		select {
+		case <-told:
+			return nil
+		case <-ctx.Done():
+		}
+	case <-ctx.Done():
+	}
+	return fmt.Errorf("look at the block devices: %w", context.Cause(ctx))
 }
 
 // Finder returns the node that a resource means right now.
@@ -157,6 +200,12 @@ func (w *BlockWatcher) Watch(ctx context.Context, interests <-chan []plan.Resour
 			}
 			t.add(list)
 		case <-w.late:
+		case told := <-w.settle:
+			if err := w.enumerate(true); err != nil {
+				return err
+			}
+			t.update()
+			close(told)
 		case p := <-results:
 			w.apply(block.Probed{Request: p.request, Content: p.content, Failure: p.failure})
 		case e, ok := <-events:
@@ -335,9 +384,7 @@ func probeMedia(_ context.Context, in *ChildInput, list []block.Request) (any, e
 
 // fact says what a resource is right now.
 func (w *BlockWatcher) fact(r plan.Resource) plan.Fact {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	d, reason := w.world.Resolve(r.Name(), nil)
+	d, reason := w.resolve(r)
 	if !reason.OK() {
 		return plan.Fact{Resource: r, Reason: reason.Text}
 	}
