@@ -106,7 +106,7 @@ soak-kill: build packages kernel ## kill the orchestrator and its children at ev
 soak-repeat: build packages kernel debian-root ## the unit tests, shuffled, and the scenarios, SOAK=3 times
 	@go test -run '^TestSoak' -timeout 24h ./v2v/...
 	@go test -count $(SOAK) -shuffle on -skip '^TestSoak' -timeout 24h $(UNIT_PACKAGES)
-	@qemu-tests/run.sh -skip '^TestSoak' -count $(SOAK) -failfast -timeout 24h $(VM_PACKAGES)
+	@qemu-tests/run.sh -skip '^TestSoak' -count $(SOAK) -timeout 24h $(VM_PACKAGES)
 
 .PHONY: bench
 bench: build packages kernel ## measure, side by side with what users would pick instead

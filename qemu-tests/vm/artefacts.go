@@ -58,6 +58,9 @@ func (m *VM) finish() {
 	}
 	m.garbage.mu.Unlock()
 	if m.t.Failed() {
+		if diedOfEmulation(m.run.console.Lines()) {
+			m.t.Logf("%s: the emulator ended it: its kernel met a breakpoint of its own patching", m.name) // run.sh knows these words
+		}
 		m.t.Logf("%s: ended: %v; all of it is kept in %s; its console closed with:\n%s", m.name, exit, m.dir, m.run.console.tail())
 		return
 	}

@@ -86,7 +86,7 @@ func TestOnlyTheKnownEarlyDeathIsRetried(t *testing.T) {
 		{"nothing at all", nil, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := earlyDeath(tc.console); got != tc.want {
+			if got := diedOfEmulation(tc.console); got != tc.want {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})

@@ -119,7 +119,7 @@ func (m *VM) Again() *VM {
 }
 
 // Start boots the machine and returns when its kernel has handed over to /init. A kernel that dies before that of the one
-// known bug of emulated boots (see earlyDeath) is booted again; everything else fails the test.
+// known bug of emulated boots (see diedOfEmulation) is booted again; everything else fails the test.
 func (m *VM) Start() *VM {
 	m.t.Helper()
 	StartAll(m.t, m)
@@ -164,7 +164,7 @@ func (m *VM) boot(accel Accelerator) error {
 			return nil
 		}
 		r.kill()
-		if try < bootTries && earlyDeath(r.console.Lines()) {
+		if try < bootTries && diedOfEmulation(r.console.Lines()) {
 			m.t.Logf("%s: the kernel died of the known oops of emulated boots; boot %d of at most %d", m.name, try+1, bootTries)
 			continue
 		}
@@ -199,13 +199,14 @@ var (
 	panicLine  = regexp.MustCompile(`Kernel panic - not syncing.*`)
 )
 
-// earlyDeath recognises exactly one bug: under emulation about one boot in 90 dies, before /init, where the kernel patches a
+// diedOfEmulation recognises exactly one bug: under emulation about one boot in 90 dies, before /init, where the kernel patches a
 // jump while another processor runs there: of the breakpoint that it had put in and out again (seen in sched_clock_cpu,
 // hrtimer_start_range_ns and __kmalloc_noprof), or, once in some hundreds, of the double fault that follows torn instructions (in
 // kmem_cache_alloc_noprof, at its patched no-op). Before /init nothing of the guest's own has run, and no module is loaded.
 // The breakpoint was seen once more where the first control groups have the kernel patch kmem_cache_free, a moment after init began: nothing
-// of ours puts breakpoints into the kernel's core.
-func earlyDeath(console []string) bool {
+// of ours puts breakpoints into the kernel's core. And once, later still, where the first connection has it patch
+// secure_ipv4_port_ephemeral: a test that fails of that says so, and run.sh runs it again.
+func diedOfEmulation(console []string) bool {
 	oops, core, begun := false, false, false
 	for _, line := range console {
 		begun = begun || initLine.MatchString(line)
@@ -247,7 +248,7 @@ func (r *run) reachInit() error {
 // firstWordTime is for how long a machine may say nothing before it counts as started all the same.
 const firstWordTime = 5 * time.Second
 
-// firstWord waits until the guest says something, or dies of what earlyDeath knows.
+// firstWord waits until the guest says something, or dies of what diedOfEmulation knows.
 func (r *run) firstWord() error {
 	ctx, cancel := context.WithTimeout(context.Background(), firstWordTime)
 	defer cancel()
@@ -261,7 +262,7 @@ func (r *run) firstWord() error {
 		over <- struct{}{}
 	}()
 	<-over
-	if earlyDeath(r.console.Lines()) {
+	if diedOfEmulation(r.console.Lines()) {
 		return errors.New("it died at once")
 	}
 	return nil
