@@ -72,15 +72,15 @@ test: build test-unit fuzz-sample test-vm ## everything: unit tests, a sample of
 
 .PHONY: test-unit
 test-unit: packages kernel ## the tests that need no machine: seconds
-	@go test -skip '^TestSoak' $(UNIT_PACKAGES)
+	@tests/go-test.sh -skip '^TestSoak' -- $(UNIT_PACKAGES)
 
 .PHONY: test-vm
 test-vm: packages kernel debian-root ## the harness's own test and all scenarios, in QEMU
-	@qemu-tests/run.sh -skip '^(TestDemo$$|TestSoak)' $(VM_PACKAGES)
+	@qemu-tests/run.sh -skip '^(TestDemo$$|TestSoak)' -- $(VM_PACKAGES)
 
 .PHONY: scenario
 scenario: packages kernel debian-root ## run the scenarios whose names match NAME=regexp, with their story
-	@qemu-tests/run.sh -run '$(NAME)' ./qemu-tests/scenario ./qemu-tests/fault
+	@qemu-tests/run.sh -run '$(NAME)' -- ./qemu-tests/scenario ./qemu-tests/fault
 
 .PHONY: fuzz
 fuzz: packages ## fuzz every target for TIME=60s each
@@ -100,13 +100,13 @@ soak-fuzz: packages ## fuzz what reads headers of disks (LUKS, and what is looke
 
 .PHONY: soak-kill
 soak-kill: build packages kernel ## kill the orchestrator and its children at every call; NAME=regexp: of the calls
-	@SOAK_POINTS='$(NAME)' qemu-tests/run.sh -run '^TestSoakKilledAtEachPoint$$' -timeout 24h ./qemu-tests/fault
+	@STRICT=1 SOAK_POINTS='$(NAME)' qemu-tests/run.sh -run '^TestSoakKilledAtEachPoint$$' -timeout 24h -- ./qemu-tests/fault
 
 .PHONY: soak-repeat
 soak-repeat: build packages kernel debian-root ## the unit tests, shuffled, and the scenarios, SOAK=3 times
 	@go test -run '^TestSoak' -timeout 24h ./v2v/...
 	@go test -count $(SOAK) -shuffle on -skip '^TestSoak' -timeout 24h $(UNIT_PACKAGES)
-	@qemu-tests/run.sh -skip '^TestSoak' -count $(SOAK) -timeout 24h $(VM_PACKAGES)
+	@STRICT=1 qemu-tests/run.sh -skip '^TestSoak' -count $(SOAK) -timeout 24h -- $(VM_PACKAGES)
 
 .PHONY: bench
 bench: build packages kernel ## measure, side by side with what users would pick instead
@@ -127,7 +127,7 @@ lint: $(STATICCHECK) ## gofmt, go vet, staticcheck, the import rules and the pac
 .PHONY: demo
 demo: build packages kernel ## boot the example appliance, convert and deploy a disk; leave out/demo/{report.json,boot.svg,console.log}
 	@mkdir -p $(OUT)/demo
-	@qemu-tests/run.sh -run '^TestDemo$$' ./qemu-tests/scenario
+	@qemu-tests/run.sh -run '^TestDemo$$' -- ./qemu-tests/scenario
 
 ##@ machine
 

@@ -202,7 +202,10 @@ func (l *Loader) insert(ctx context.Context, module Module, parameters string) e
 		f = &flight{done: make(chan struct{})}
 		l.inflight[module.Name] = f
 		go func() {
-			f.err = l.insertFile(module, parameters)
+			// Whoever looked just before an earlier call ended comes here after it: the module is loaded by then.
+			if !l.present(module.Name) {
+				f.err = l.insertFile(module, parameters)
+			}
 			l.mu.Lock()
 			delete(l.inflight, module.Name)
 			l.mu.Unlock()
