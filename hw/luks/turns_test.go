@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,8 +16,10 @@ import (
 type queue struct {
 	t     *testing.T
 	turns *turns
-	in    []string
 	stay  map[string]chan struct{}
+
+	mu sync.Mutex
+	in []string // guarded by mu
 }
 
 func (q *queue) enter(name string, work uint64) {
@@ -28,7 +31,9 @@ func (q *queue) enter(name string, work uint64) {
 			q.t.Error(err)
 			return
 		}
+		q.mu.Lock()
 		q.in = append(q.in, name)
+		q.mu.Unlock()
 		<-stay
 		leave()
 	}()
@@ -39,6 +44,8 @@ func (q *queue) leaves(name string) { close(q.stay[name]); synctest.Wait() }
 
 func (q *queue) want(names string) {
 	q.t.Helper()
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if got := strings.Join(q.in, " "); got != names {
 		q.t.Errorf("let in: %s; want %s", got, names)
 	}
