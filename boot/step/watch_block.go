@@ -26,8 +26,8 @@ type BlockWatcher struct {
 	// the first use.
 	Finders map[string]Finder
 
-	late   chan struct{}      // something was applied outside of Watch
-	settle chan chan struct{} // closed once all that is there now has been posted
+	late   chan struct{}   // something was applied outside of Watch
+	settle chan chan error // told once all that is there now has been posted, or why that cannot be
 
 	mu     sync.Mutex
 	world  *block.World // guarded by mu
@@ -36,7 +36,7 @@ type BlockWatcher struct {
 
 // NewBlockWatcher makes a watcher over sys (the root of /sys and /proc).
 func NewBlockWatcher(sys *sysfs.FS, source uevent.Source, children Children) *BlockWatcher {
-	return &BlockWatcher{Sys: sys, Source: source, Children: children, late: make(chan struct{}, 1), settle: make(chan chan struct{}), world: block.NewWorld()}
+	return &BlockWatcher{Sys: sys, Source: source, Children: children, late: make(chan struct{}, 1), settle: make(chan chan error), world: block.NewWorld()}
 }
 
 // Classes of the resources that it answers for.
@@ -87,12 +87,12 @@ func (w *BlockWatcher) lookAbove(d block.Device) bool {
 // moment. A unit that made a device above others waits for it before it is
 // done: from then on their names may be used, and have to mean the new one.
 func (w *BlockWatcher) Settle(ctx context.Context) error {
-	told := make(chan struct{})
+	told := make(chan error, 1) // whoever asked may be gone
 	select {
 	case w.settle <- told:
 		select {
-		case <-told:
-			return nil
+		case err := <-told:
+			return err
 		case <-ctx.Done():
 		}
 	case <-ctx.Done():
@@ -201,11 +201,14 @@ func (w *BlockWatcher) Watch(ctx context.Context, interests <-chan []plan.Resour
 			t.add(list)
 		case <-w.late:
 		case told := <-w.settle:
-			if err := w.enumerate(true); err != nil {
+			err := w.enumerate(true)
+			if err == nil {
+				t.update()
+			}
+			told <- err
+			if err != nil {
 				return err
 			}
-			t.update()
-			close(told)
 		case p := <-results:
 			w.apply(block.Probed{Request: p.request, Content: p.content, Failure: p.failure})
 		case e, ok := <-events:

@@ -168,3 +168,32 @@ func TestSettlingEndsWithItsContext(t *testing.T) {
 		t.Error("nobody watches, and it has settled")
 	}
 }
+
+// Whoever waits for that hears at once that the devices cannot be listed, and not when his time is over.
+func TestWhatCannotBeListedIsNotWaitedFor(t *testing.T) {
+	w, d := onALeg(t)
+	facts, ended := make(chan struct{}, 1), make(chan error, 1)
+	interests := make(chan []plan.Resource, 1)
+	interests <- []plan.Resource{"block/uuid/3f0a5a52"}
+	go func() {
+		ended <- w.Watch(t.Context(), interests, func([]plan.Fact) {
+			select {
+			case facts <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	<-facts // it has looked, and watches
+	folder := filepath.Join(d.root, "sys/class/block")
+	if err := os.Rename(folder, folder+"-gone"); err != nil {
+		t.Fatal(err)
+	}
+	d.put("sys/class/block", "no folder")
+	err := w.Settle(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "list block devices") {
+		t.Errorf("settled: %v", err)
+	}
+	if watch := <-ended; watch == nil || watch.Error() != err.Error() {
+		t.Errorf("watch: %v; settled: %v", watch, err)
+	}
+}
