@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"initd/boot/report"
 	"initd/boot/step"
+	"initd/initd/pid1/rcu"
 	"initd/initd/spare"
 )
 
@@ -78,14 +78,12 @@ func (o *orchestrator) noteSpare() {
 }
 
 // calmKernel ends what init began for the sake of a quick boot: that the
-// kernel hurries its grace periods (expedite in initd/pid1).
+// kernel hurries its grace periods.
 func (o *orchestrator) calmKernel(ctx context.Context) {
 	select {
 	case <-o.engine.Load().SettledC():
 	case <-ctx.Done():
 		return
 	}
-	if line, err := os.ReadFile("/proc/cmdline"); err == nil && !strings.Contains(string(line), "rcu_expedited") {
-		_ = os.WriteFile("/sys/kernel/rcu_expedited", []byte("0\n"), 0) // a kernel without it hurries nothing
-	}
+	rcu.Expedite("/", false)
 }

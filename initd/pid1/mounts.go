@@ -4,9 +4,10 @@ import (
 	"errors"
 	"os"
 	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"initd/initd/pid1/rcu"
 )
 
 const noExec = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
@@ -54,7 +55,7 @@ func mountAll(say func(string)) {
 			say("mount " + m.where + ": " + err.Error())
 		}
 		if m.where == "/sys" {
-			expedite(true)
+			hurry(true)
 		}
 	}
 	for _, l := range devLinks {
@@ -118,23 +119,11 @@ func execCopy() error {
 	return os.NewSyscallError("exec", unix.Exec("/proc/self/fd/"+itoa(fd), os.Args, os.Environ()))
 }
 
-// expeditedFile says whether the kernel's grace periods are hurried.
-const expeditedFile = "/sys/kernel/rcu_expedited"
-
-// expedite lets those in the kernel who wait until every processor has looked up
-// once (synchronize_rcu: mounts, cgroups, modules, device mapper) interrupt the
-// processors for it instead of waiting for their ticks, as the kernel itself does
-// until it starts init (rcu_end_inkernel_boot, kernel/rcu/update.c). It ends when
-// the boot has settled, by the orchestrator, or with the hand-over. Who says
-// something about it on the kernel command line has it as he says.
-func expedite(on bool) {
-	line, err := os.ReadFile("/proc/cmdline")
-	if err != nil || strings.Contains(string(line), "rcu_expedited") || !ownsMachine() {
-		return
+// hurry hurries the kernel where this is PID 1 of the machine and of no
+// container. It ends when the boot has settled, by the orchestrator, or with the
+// hand-over.
+func hurry(on bool) {
+	if ownsMachine() {
+		rcu.Expedite("/", on)
 	}
-	value := "0\n"
-	if on {
-		value = "1\n"
-	}
-	_ = os.WriteFile(expeditedFile, []byte(value), 0) // a kernel without it is slower
 }

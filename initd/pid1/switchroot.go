@@ -56,7 +56,7 @@ func (m *machine) switchRoot(q *wire.SwitchRoot) {
 			m.note("hand-over: start " + wire.AdoptPath + " in the new root: " + err.Error())
 		}
 	}
-	expedite(false)
+	hurry(false)
 	m.dog.leave(m)
 	reopenStandard()
 	m.await(100*time.Millisecond, func() bool { return len(m.con.lines) == 0 })
