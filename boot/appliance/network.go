@@ -104,7 +104,7 @@ type Bridge struct {
 // Route is a static route.
 type Route struct {
 	Pos    Pos    `yaml:"-"`
-	To     string `yaml:"to" want:"required" doc:"PREFIX or default"`
+	To     string `yaml:"to" want:"required" doc:"PREFIX or default (of IPv4, where neither via nor source says; ::/0 is IPv6's)"`
 	Via    string `yaml:"via" doc:"gateway address"`
 	Link   string `yaml:"link" doc:"name of a link of this file"`
 	Metric int    `yaml:"metric" doc:"smaller is preferred"`

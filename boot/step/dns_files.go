@@ -1,6 +1,7 @@
 package step
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -79,10 +80,11 @@ func (n *nameServerFiles) write(e serverSource) {
 }
 
 // router adds what a router says to what routers said before; what they take
-// back, or did not repeat in time, goes (RFC 8106, 5.3.1).
-func (n *nameServerFiles) router(s linkSpec, d link.RouterDNS) {
+// back, or did not repeat in time, goes (RFC 8106, 5.3.1). next is when the
+// first of it ends, if nobody repeats it; 0 for never.
+func (n *nameServerFiles) router(s linkSpec, d link.RouterDNS) (next time.Duration) {
 	if n.own || s.DNS != nil && s.DNS.Ignore {
-		return
+		return 0
 	}
 	e := n.entry(s, "router", nil, nil)
 	var old serverSource
@@ -115,11 +117,19 @@ func (n *nameServerFiles) router(s linkSpec, d link.RouterDNS) {
 		return keep(list)
 	}
 	e.Servers, e.Search = add(old.Servers, texts(d.Servers)), add(old.Search, d.Search)
-	n.write(e)
+	if len(old.Ends)+len(e.Ends) > 0 {
+		n.write(e)
+	}
+	for _, end := range e.Ends {
+		if next == 0 || end-now < next {
+			next = end - now
+		}
+	}
+	return next
 }
 
-// merge writes resolv.conf of all that is known; nothing if nobody names a
-// server, because somebody else may have written the file.
+// merge writes resolv.conf of all that is known. If nobody names a server, it
+// takes back what it wrote itself; somebody else may have written the file.
 func (n *nameServerFiles) merge() error {
 	files, err := filepath.Glob(filepath.Join(n.folder, "*.json"))
 	if err != nil {
@@ -133,10 +143,21 @@ func (n *nameServerFiles) merge() error {
 		}
 	}
 	servers, search := mergeSources(all)
-	if len(servers) == 0 {
+	last := filepath.Join(n.folder, "resolv.conf")
+	if len(servers) == 0 && !sameFile(last, n.resolv) {
 		return nil
 	}
+	if err := link.WriteResolv(last, servers, search); err != nil {
+		return err
+	}
 	return link.WriteResolv(n.resolv, servers, search)
+}
+
+// sameFile tells whether two files are there and say the same.
+func sameFile(a, b string) bool {
+	one, err1 := os.ReadFile(a)
+	other, err2 := os.ReadFile(b)
+	return err1 == nil && err2 == nil && bytes.Equal(one, other)
 }
 
 // mergeSources orders sources: by the priority of their link, then by its

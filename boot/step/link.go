@@ -13,20 +13,22 @@ import (
 
 // linkSpec is the Spec of a unit of kind link.
 type linkSpec struct {
-	Name      string              `json:"name"`
-	Match     appliance.LinkMatch `json:"match"`
-	Rename    bool                `json:"rename,omitempty"`
-	Bond      *bondSpec           `json:"bond,omitempty"`
-	VLAN      *vlanSpec           `json:"vlan,omitempty"`
-	Bridge    *bridgeSpec         `json:"bridge,omitempty"`
-	Dummy     bool                `json:"dummy,omitempty"`
-	MTU       int                 `json:"mtu,omitempty"`
-	Addresses []netip.Prefix      `json:"addresses,omitempty"`
-	DHCP4     bool                `json:"dhcp4,omitempty"`
-	DHCP6     bool                `json:"dhcp6,omitempty"`
-	RA        bool                `json:"ra,omitempty"`
-	DNS       *linkDNSSpec        `json:"dns,omitempty"`
-	Order     int                 `json:"order,omitempty"` // place in the file, of links with the same priority for DNS
+	Name   string              `json:"name"`
+	Match  appliance.LinkMatch `json:"match"`
+	Rename bool                `json:"rename,omitempty"`
+	// Moving are the other links of the file that are to be renamed, of a link that is.
+	Moving    []appliance.LinkMatch `json:"moving,omitempty"`
+	Bond      *bondSpec             `json:"bond,omitempty"`
+	VLAN      *vlanSpec             `json:"vlan,omitempty"`
+	Bridge    *bridgeSpec           `json:"bridge,omitempty"`
+	Dummy     bool                  `json:"dummy,omitempty"`
+	MTU       int                   `json:"mtu,omitempty"`
+	Addresses []netip.Prefix        `json:"addresses,omitempty"`
+	DHCP4     bool                  `json:"dhcp4,omitempty"`
+	DHCP6     bool                  `json:"dhcp6,omitempty"`
+	RA        bool                  `json:"ra,omitempty"`
+	DNS       *linkDNSSpec          `json:"dns,omitempty"`
+	Order     int                   `json:"order,omitempty"` // place in the file, of links with the same priority for DNS
 }
 
 type bondSpec struct {
@@ -96,6 +98,11 @@ func specOfLink(n *appliance.Network, l appliance.Link) linkSpec {
 	s := linkSpec{Name: l.Name, Match: l.Match, Rename: l.Rename, Dummy: l.Dummy, MTU: l.MTU}
 	if s.Match.Zero() {
 		s.Match.Name = l.Name
+	}
+	for _, o := range n.Links {
+		if l.Rename && o.Rename && o.Name != l.Name {
+			s.Moving = append(s.Moving, o.Match)
+		}
 	}
 	for _, a := range l.Addresses {
 		switch a {

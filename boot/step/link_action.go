@@ -20,6 +20,8 @@ type linkAction struct {
 	deps *Deps
 	dns  *nameServerFiles
 
+	naming sync.Mutex // held while interfaces get their names
+
 	mu      sync.Mutex
 	keepers map[string]context.CancelFunc // guarded by mu; by unit and what is kept
 
@@ -93,6 +95,7 @@ func (a *linkAction) Apply(ctx context.Context, u *plan.Unit, progress func(engi
 		return err
 	}
 	c := s.config()
+	c.Naming = &a.naming
 	if e := a.disputed(u.ID); e != nil {
 		c.Probe = conflictProbe
 		if i, err := s.which(before); err == nil {
@@ -229,17 +232,40 @@ func (a *linkAction) watch(ctx context.Context, unit string, s linkSpec, kernel 
 	}
 }
 
-// routersDNS takes down what routers say about name servers.
+// routersDNS takes down what routers say about name servers, and forgets what
+// they do not repeat in time.
 func (a *linkAction) routersDNS(ctx context.Context, s linkSpec, kernel string) {
-	err := link.WatchRouterDNS(ctx, func(d link.RouterDNS) {
-		i, err := link.InterfaceName(d.Index)
-		if err != nil || i != kernel {
-			return
+	said := make(chan link.RouterDNS)
+	go func() {
+		defer close(said)
+		err := link.WatchRouterDNS(ctx, func(d link.RouterDNS) {
+			if i, err := link.InterfaceName(d.Index); err != nil || i != kernel {
+				return
+			}
+			d.Servers = link.Scoped(d.Servers, kernel)
+			select {
+			case said <- d:
+			case <-ctx.Done():
+			}
+		})
+		if err != nil {
+			a.deps.Note(fmt.Sprintf("link %s: name servers of routers: %v", s.Name, err))
 		}
-		d.Servers = link.Scoped(d.Servers, kernel)
-		a.dns.router(s, d)
-	})
-	if err != nil {
-		a.deps.Note(fmt.Sprintf("link %s: name servers of routers: %v", s.Name, err))
+	}()
+	ends := time.NewTimer(0) // what an orchestrator before this one was told
+	defer ends.Stop()
+	for {
+		var d link.RouterDNS
+		select {
+		case more, ok := <-said:
+			if !ok {
+				return
+			}
+			d = more
+		case <-ends.C:
+		}
+		if next := a.dns.router(s, d); next > 0 {
+			ends.Reset(next)
+		}
 	}
 }

@@ -17,7 +17,7 @@ const addressProbe = 300 * time.Millisecond
 func (s linkSpec) config() link.Config {
 	return link.Config{
 		Name: s.Name, Match: matchFor(s.Match), Make: s.make(), Rename: s.Rename, MTU: s.MTU, Addresses: s.Addresses,
-		RA: s.ra(), Probe: addressProbe, Carries: carries,
+		RA: s.ra(), Probe: addressProbe, Carries: carries, Moving: matchesFor(s.Moving),
 	}
 }
 

@@ -60,7 +60,7 @@ func expandRoutes(x *plan.Expansion) {
 // metric.
 func routeID(s routeSpec) string {
 	id := "route/" + s.To
-	if s.To == "default" && s.Via.Is6() {
+	if s.To == "default" && (s.Via.Is6() || !s.Via.IsValid() && s.Source.Is6()) {
 		id += "6"
 	}
 	if s.Table != 0 {

@@ -54,10 +54,8 @@ func Apply(ctx context.Context, c Config, waiting func(string)) (string, error) 
 			return "", err
 		}
 	}
-	if !i.Up {
-		if err := netlink.LinkSetUp(l); err != nil {
-			return "", fmt.Errorf("link %s (%s): bring up: %w", c.Name, i.Name, err)
-		}
+	if err := netlink.LinkSetUp(l); err != nil { // also one that was up: it may have been taken down for its name or its MTU
+		return "", fmt.Errorf("link %s (%s): bring up: %w", c.Name, i.Name, err)
 	}
 	for _, p := range c.Addresses {
 		if err := takeAddress(ctx, c, s, l, p, waiting); err != nil {
@@ -65,24 +63,6 @@ func Apply(ctx context.Context, c Config, waiting func(string)) (string, error) 
 		}
 	}
 	return i.Name, settle(ctx, c, i.Index, waiting)
-}
-
-// rename gives an interface its new name: as it is where the kernel can (6.2 and later), otherwise for a moment down, which
-// an interface over which a disk is reached never is.
-func (c Config) rename(i Interface, l netlink.Link) error {
-	err := netlink.LinkSetName(l, c.Name)
-	if errors.Is(err, unix.EBUSY) && i.Up {
-		if err = c.takeDown(i, l); err == nil {
-			err = netlink.LinkSetName(l, c.Name)
-		}
-	}
-	switch {
-	case errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("link %s: another interface has that name already", c.Name)
-	case err != nil:
-		return fmt.Errorf("link %s: rename %s: %w", c.Name, i.Name, err)
-	}
-	return nil
 }
 
 func takeAddress(ctx context.Context, c Config, s *State, l netlink.Link, p netip.Prefix, waiting func(string)) error {

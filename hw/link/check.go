@@ -3,16 +3,21 @@ package link
 import (
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 )
 
 // Config is one interface as somebody wants it.
 type Config struct {
-	Name      string // what people call it, and the kernel's name of what is made or renamed
-	Match     Match  // which one it is; what is made has its name
-	Make      Made   // zero: the interface is found
-	Rename    bool   // give it Name in the kernel too
-	MTU       int    // bytes; 0: as it is
+	Name   string // what people call it, and the kernel's name of what is made or renamed
+	Match  Match  // which one it is; what is made has its name
+	Make   Made   // zero: the interface is found
+	Rename bool   // give it Name in the kernel too
+	// Moving are other interfaces that are to be renamed: one of them that has Name now is put aside. Naming is held while
+	// interfaces get their names; nil: nobody else does that.
+	Moving    []Match
+	Naming    sync.Locker
+	MTU       int // bytes; 0: as it is
 	Addresses []netip.Prefix
 	RA        RA // what is taken of what routers advertise
 	// Probe is how long other machines are asked whether they have one of the IPv4 addresses, before it is taken

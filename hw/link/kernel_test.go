@@ -198,6 +198,7 @@ func TestRoutes(t *testing.T) {
 		{"default of IPv6", RouteConfig{To: "default", Via: a("2001:db8::1")}},
 		{"default of IPv6 by a link-local gateway", RouteConfig{To: "default", Via: a("fe80::1"), Link: "near", Metric: 2000}},
 		{"IPv6 on the link", RouteConfig{To: "2001:db8:1::/64", Link: "near"}},
+		{"default of IPv6 over a link, from an address", RouteConfig{To: "default", Link: "near", Source: a("2001:db8::17"), Metric: 3000}},
 		{"by a gateway that no address covers", RouteConfig{To: "10.0.0.0/8", Via: a("198.18.0.1"), Link: "near", OnLink: true}},
 		{"from an address", RouteConfig{To: "10.1.0.0/16", Via: a("192.0.2.1"), Source: a("192.0.2.17")}},
 	} {

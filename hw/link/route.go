@@ -12,7 +12,7 @@ import (
 
 // RouteConfig is one route as somebody wants it.
 type RouteConfig struct {
-	To     string     // a prefix, or default
+	To     string     // a prefix, or default: of IPv4 where neither Via nor Source says
 	Via    netip.Addr // invalid: on the link, or nowhere, as Type says
 	Link   string     // kernel's name of the interface; empty: the kernel finds it by Via
 	Metric int        // smaller is preferred; 0: the family's own default
@@ -25,12 +25,12 @@ type RouteConfig struct {
 // defaultMetric6 is what the kernel makes of metric 0 for IPv6 (IP6_RT_PRIO_USER, include/net/ip6_route.h).
 const defaultMetric6 = 1024
 
-// destination is To as a prefix of Via's family.
+// destination is To as a prefix, of the family of Via or else of Source.
 func (c RouteConfig) destination() (netip.Prefix, error) {
 	if c.To != "default" {
 		return netip.ParsePrefix(c.To)
 	}
-	if c.Via.Is6() {
+	if c.Via.Is6() || !c.Via.IsValid() && c.Source.Is6() {
 		return netip.PrefixFrom(netip.IPv6Unspecified(), 0), nil
 	}
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0), nil

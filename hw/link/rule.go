@@ -28,12 +28,14 @@ func (c RuleConfig) family() int {
 	return netlink.FAMILY_V6
 }
 
-// CheckRule compares; nothing is changed. Different is another rule of the same family with the same priority.
+// CheckRule compares; nothing is changed. Different is another rule of the same family with the same priority, of which the kernel
+// takes several.
 func CheckRule(c RuleConfig) (Answer, string, error) {
 	list, err := netlink.RuleList(c.family())
 	if err != nil {
 		return "", "", fmt.Errorf("rule %d: %w", c.Priority, err)
 	}
+	other := ""
 	for _, r := range list {
 		if r.Priority != c.Priority {
 			continue
@@ -41,14 +43,18 @@ func CheckRule(c RuleConfig) (Answer, string, error) {
 		if r.Table == c.Table && prefixIs(r.Src, c.From) && prefixIs(r.Dst, c.To) && r.IifName == c.Link && r.Mark == uint32(c.Mark) {
 			return Same, "", nil
 		}
-		return Different, fmt.Sprintf("another rule has its priority: %s", r.String()), nil
+		other = fmt.Sprintf("another rule has its priority: %s", r.String())
+	}
+	if other != "" {
+		return Different, other, nil
 	}
 	return Absent, "", nil
 }
 
+// prefixIs compares; the kernel tells nothing of a prefix of no bits.
 func prefixIs(n *net.IPNet, p netip.Prefix) bool {
-	if n == nil || !p.IsValid() {
-		return n == nil && !p.IsValid()
+	if n == nil || p.Bits() <= 0 {
+		return n == nil && p.Bits() <= 0
 	}
 	ones, _ := n.Mask.Size()
 	a, ok := netip.AddrFromSlice(n.IP)
