@@ -228,6 +228,13 @@ func (l FirmwareLink) addTo(to *Link) {
 	}
 }
 
+// beyond tells whether the gateway is on the link although the address does not
+// say so, as of a machine that has a whole prefix to itself.
+func (l FirmwareLink) beyond() bool {
+	g := l.Gateway
+	return l.Address.IsValid() && l.Address.Addr().Is4() == g.Is4() && !g.IsLinkLocalUnicast() && !l.Address.Masked().Contains(g)
+}
+
 // routes go over the gateway: to everywhere, or to the portals alone. A lease
 // brings its own.
 func (m *firmwareMerge) routes(n *Network, from, link string, l FirmwareLink) {
@@ -235,7 +242,7 @@ func (m *firmwareMerge) routes(n *Network, from, link string, l FirmwareLink) {
 		return
 	}
 	add := func(to string) {
-		r := Route{To: to, Via: l.Gateway.String(), Link: link, Metric: l.Metric}
+		r := Route{To: to, Via: l.Gateway.String(), Link: link, Metric: l.Metric, OnLink: l.beyond()}
 		same := func(o Route) bool {
 			if o.To != r.To || o.Metric != r.Metric || o.Table != 0 {
 				return false
