@@ -59,7 +59,7 @@ func (k *Kernel) Login(ctx context.Context, c Config, chap *CHAP, keep func(Reco
 		return Record{}, err
 	}
 	defer conn.Close() // the kernel holds it
-	rec := Record{ISID: isid.String(), Config: c, Time2Wait: result.agreed.Time2Wait}
+	rec := Record{ISID: isid.String(), Config: c, Time2Wait: result.agreed.Time2Wait, Moved: result.moved}
 	if err := k.makeSession(&rec, conn, isid, result, keep); err != nil {
 		return rec, err
 	}
@@ -128,41 +128,52 @@ func (k *Kernel) abandon(sid uint32) error {
 // loginAt does a whole login in user space, over redirections, and returns its connection.
 func loginAt(ctx context.Context, c Config, isid ISID, chap *CHAP) (*net.TCPConn, loginResult, error) {
 	op := "log in to " + c.Target
-	at := c.Portal
-	for hops := 0; ; hops++ {
+	for w := (way{at: c.Portal}); ; {
 		m, err := newMachine(request{initiator: c.Initiator, target: c.Target, isid: isid, settings: c.Settings, chap: chap})
 		if err != nil {
 			return nil, loginResult{}, fmt.Errorf("%s: %w", op, err)
 		}
-		conn, err := c.dial(ctx, at)
+		conn, err := c.dial(ctx, w.at)
 		if err == nil {
 			if err = converse(ctx, conn, m); err == nil {
+				m.out.moved = w.moved
 				return conn, m.out, nil
 			}
 			conn.Close() // at once: a target may take one login at a time
 		}
-		next, err := hop(err, hops)
-		if err != nil {
-			return nil, loginResult{}, atPortal(op, at.Address(), err)
+		if err := w.hop(err); err != nil {
+			return nil, loginResult{}, atPortal(op, w.at.Address(), err)
 		}
-		at = next
 	}
 }
 
+// way is where a login has come to over redirections.
+type way struct {
+	at    Portal
+	hops  int
+	moved *Portal // where they led for good; nil: nowhere, or one of them was for now
+	brief bool    // one was for now
+}
+
 // hop follows a redirection, up to the bound, or returns the error.
-func hop(err error, hops int) (Portal, error) {
+func (w *way) hop(err error) error {
 	var moved *RedirectError
 	switch {
 	case !errors.As(err, &moved):
-		return Portal{}, err
-	case hops == maxRedirects:
-		return Portal{}, protocol("it redirects for ever (last to %s)", moved.Address)
+		return err
+	case w.hops == maxRedirects:
+		return protocol("it redirects for ever (last to %s)", moved.Address)
 	}
 	p, err := ParsePortal(moved.Address)
 	if err != nil {
-		return Portal{}, protocol("%v", err)
+		return protocol("%v", err)
 	}
-	return p, nil
+	w.at = p
+	w.hops++
+	if w.brief = w.brief || !moved.Permanent; !w.brief {
+		w.moved = &p
+	}
+	return nil
 }
 
 // dial connects as the configuration wants it.

@@ -23,7 +23,9 @@ func OpenHost(run string) (*Host, error) {
 	if err != nil {
 		return nil, errors.Join(err, sys.Close())
 	}
-	return &Host{Sys: sys, Kernel: k, Records: RecordsAt(run)}, nil
+	h := &Host{Sys: sys, Kernel: k, Records: RecordsAt(run)}
+	k.moved = h.Records.update
+	return h, nil
 }
 
 // Close lets go of the kernel.

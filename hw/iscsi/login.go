@@ -50,6 +50,7 @@ type loginResult struct {
 	auth     string // None or CHAP
 	statSN   uint32 // of the last response
 	expCmdSN uint32
+	moved    *Portal // where the target is served for good, if it said so
 }
 
 // machine is the initiator's side of one login (RFC 7143, 6.3): it is given each response and gives the next request. It

@@ -113,6 +113,7 @@ type Kernel struct {
 	listen func(context.Context) (<-chan Event, error)
 	disks  arrivals
 	turns  turns
+	moved  func(Record) error // keeps the record of a session whose target has moved for good; nil: nobody does
 
 	mu sync.Mutex
 	fd int // guarded by mu

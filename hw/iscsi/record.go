@@ -21,6 +21,8 @@ type Record struct {
 	ISID      string `json:"isid"`
 	Config    Config `json:"config"`
 	Time2Wait uint32 `json:"time2Wait"` // seconds to leave a target alone after a lost connection
+	// Moved is where the target said that it is served for good (status 0102): it is looked for there first, and at its portal then.
+	Moved *Portal `json:"moved,omitempty"`
 	// Key names the CHAP secrets in the orchestrator's store, or File the file that holds them; both empty: none are used.
 	Key  string `json:"key,omitempty"`
 	File string `json:"file,omitempty"`
@@ -31,6 +33,14 @@ type Record struct {
 }
 
 const recordVersion = 1
+
+// place is where a lost connection is made anew first.
+func (r Record) place() Portal {
+	if r.Moved != nil {
+		return *r.Moved
+	}
+	return r.Config.Portal
+}
 
 // maxRecord bounds a record, bytes.
 const maxRecord = 256 << 10
@@ -58,6 +68,14 @@ func (r Records) Write(rec Record) error {
 		return fmt.Errorf("keep iSCSI session %d: %w", rec.Session, err)
 	}
 	return nil
+}
+
+// update keeps a record anew, unless the session has been forgotten meanwhile.
+func (r Records) update(rec Record) error {
+	if _, err := r.Read(rec.ISID); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return r.Write(rec)
 }
 
 // Remove forgets a session.

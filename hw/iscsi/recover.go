@@ -45,8 +45,7 @@ func (k *Kernel) Recover(ctx context.Context, rec Record, chap *CHAP, logout boo
 		return err
 	}
 	op := "log in to " + c.Target + " again"
-	at := c.Portal
-	for hops := 0; ; hops++ {
+	for w := (way{at: rec.place()}); ; {
 		m, err := newMachine(request{initiator: c.Initiator, target: c.Target, isid: isid, settings: c.Settings, chap: chap})
 		if err != nil {
 			return fmt.Errorf("%s: %w", op, err)
@@ -54,21 +53,31 @@ func (k *Kernel) Recover(ctx context.Context, rec Record, chap *CHAP, logout boo
 		if err := k.stop(rec.Session, stopRecover); err != nil { // else a new socket is refused
 			return err
 		}
-		err = k.again(ctx, rec, c, at, m, events)
+		err = k.again(ctx, rec, c, w.at, m, events)
 		if err == nil {
-			return nil
+			return k.noteMoved(rec, w.moved)
 		}
 		err = errors.Join(err, k.stop(rec.Session, stopRecover))
-		next, hopErr := hop(err, hops)
-		if hopErr != nil {
-			var kernel *KernelError
-			if errors.As(hopErr, &kernel) {
-				return fmt.Errorf("%s: %w", op, hopErr)
-			}
-			return atPortal(op, at.Address(), hopErr)
+		hopErr := w.hop(err)
+		switch kernel := (*KernelError)(nil); {
+		case hopErr == nil:
+		case errors.As(hopErr, &kernel):
+			return fmt.Errorf("%s: %w", op, hopErr)
+		case w.hops == 0 && w.at != c.Portal && ctx.Err() == nil: // where it had moved to for good it is not: it may be back
+			w.at = c.Portal
+		default:
+			return atPortal(op, w.at.Address(), hopErr)
 		}
-		at = next
 	}
+}
+
+// noteMoved keeps for the next time where a target has moved to for good.
+func (k *Kernel) noteMoved(rec Record, to *Portal) error {
+	if to == nil || k.moved == nil {
+		return nil
+	}
+	rec.Moved = to
+	return k.moved(rec)
 }
 
 // pingWait bounds the answer to a ping; a connection on which none comes is for the kernel's own pings to find out about.

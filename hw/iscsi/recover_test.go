@@ -70,16 +70,7 @@ func answered(opcode byte) Event {
 }
 
 func TestASessionIsUpByTheKernelsWordAndNotByItsLooks(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	portal, err := ParsePortal(closed.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
-	rec := Record{Session: 1, Host: 5, ISID: "80aabbccddee", Config: Config{Target: "iqn.2026-01.net.example:t1", Initiator: testInitiator, Portal: portal}}
+	rec := Record{Session: 1, Host: 5, ISID: "80aabbccddee", Config: Config{Target: "iqn.2026-01.net.example:t1", Initiator: testInitiator, Portal: deaf(t)}}
 	for _, row := range []struct {
 		name  string
 		ping  unix.Errno

@@ -202,14 +202,14 @@ func (s *Supervisor) recover(ctx context.Context, rec Record, why string, logout
 			s.Tell(rec, News{State: IsGone, Reason: "the session is not ours any more", After: time.Since(since)})
 			return
 		}
-		var err error
+		now, err := rec, error(nil)
 		if !logout || tries > 1 {
-			err = s.knock(ctx, rec)
+			now, err = s.knock(ctx, rec)
 		}
 		knocked := err != nil
 		if err == nil {
 			attempt, cancel := context.WithTimeout(ctx, patience)
-			err = s.Recover(attempt, rec, logout && tries == 1)
+			err = s.Recover(attempt, now, logout && tries == 1)
 			if attempt.Err() != nil {
 				patience = min(2*patience, attemptMax)
 			}
@@ -247,13 +247,22 @@ func (s *Supervisor) recover(ctx context.Context, rec Record, why string, logout
 	}
 }
 
-// knock tells whether somebody listens at the portal.
-func (s *Supervisor) knock(ctx context.Context, rec Record) error {
+// knock tells whether somebody listens where the target is looked for. Where it had moved to for good, and nobody does, but at its
+// portal, it is looked for there.
+func (s *Supervisor) knock(ctx context.Context, rec Record) (Record, error) {
+	err := knockAt(ctx, rec.Config, rec.place())
+	if err != nil && rec.Moved != nil && knockAt(ctx, rec.Config, rec.Config.Portal) == nil {
+		rec.Moved, err = nil, nil
+	}
+	return rec, err
+}
+
+func knockAt(ctx context.Context, c Config, at Portal) error {
 	knocking, cancel := context.WithTimeout(ctx, knockTime)
 	defer cancel()
-	conn, err := rec.Config.dial(knocking, rec.Config.Portal)
+	conn, err := c.dial(knocking, at)
 	if err != nil {
-		return atPortal("log in to "+rec.Config.Target+" again", rec.Config.Portal.Address(), err)
+		return atPortal("log in to "+c.Target+" again", at.Address(), err)
 	}
 	return conn.Close()
 }
