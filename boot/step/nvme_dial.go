@@ -204,6 +204,7 @@ func (k *nvmeKeeper) heard(w waited, m ChildProgress) {
 		p.failed = m.Error
 		p.next = time.Now().Add(nvmePause(p.tries, m.Error.mend()))
 		p.tries++
+		w.u.forget()
 		w.u.poke()
 		return
 	}
@@ -263,8 +264,7 @@ func (k *nvmeKeeper) readLog(ctx context.Context, u *nvmeKept, p *nvmePath, cont
 	}
 }
 
-// listed takes over what a log lists. What is not listed any more is not
-// dialled any more; a connection that is there is left alone.
+// listed takes over what a log lists.
 func (u *nvmeKept) listed(asked nvmeof.Target, targets []nvmeof.Target) {
 	wanted := map[nvmeof.Target]bool{}
 	rank := map[string]int{}
@@ -274,15 +274,30 @@ func (u *nvmeKept) listed(asked nvmeof.Target, targets []nvmeof.Target) {
 		}
 		wanted[t] = true
 		if !slices.ContainsFunc(u.paths, func(p *nvmePath) bool { return p.target == t }) {
-			u.paths = append(u.paths, &nvmePath{target: t, rank: rank[t.NQN]})
+			u.paths = append(u.paths, &nvmePath{target: t, rank: rank[t.NQN], by: map[nvmeof.Target]bool{}})
 		}
 		rank[t.NQN]++
 	}
-	others := slices.ContainsFunc(u.paths, func(p *nvmePath) bool { return p.target.Discovery() && p.read && p.target != asked })
-	if others {
-		return // another discovery controller may list it still
+	for _, p := range u.paths {
+		switch {
+		case p.by == nil: // a discovery controller
+		case wanted[p.target]:
+			p.by[asked] = true
+		default:
+			delete(p.by, asked)
+		}
 	}
+	u.forget()
+}
+
+// forget leaves out what no discovery controller lists any more: it is not
+// dialled any more. A connection that is there is left alone, until it goes.
+func (u *nvmeKept) forget() {
 	u.paths = slices.DeleteFunc(u.paths, func(p *nvmePath) bool {
-		return !p.target.Discovery() && !wanted[p.target] && p.controller == "" && !p.busy
+		gone := p.by != nil && len(p.by) == 0 && p.controller == "" && !p.busy
+		if gone {
+			u.left = append(u.left, p.target.String())
+		}
+		return gone
 	})
 }

@@ -266,10 +266,8 @@ func (k *nvmeKeeper) match(u *nvmeKept) {
 			p.next, p.tries, p.unread = time.Time{}, 0, p.target.Discovery()
 			p.failed = &ChildError{CodeText: "NVME-PATHS", Message: "the kernel gave the connection up"}
 		}
-		if before != p.controller {
-			u.poke()
-		}
 	}
+	u.forget()
 	u.poke()
 }
 
@@ -278,8 +276,13 @@ func (k *nvmeKeeper) match(u *nvmeKept) {
 func (k *nvmeKeeper) tell() {
 	lost := map[string]string{}
 	var news []nvmeNews
+	var left []string
 	k.mu.Lock()
 	for _, u := range k.units {
+		for _, path := range u.left {
+			left = append(left, u.id+": "+path+" is not listed any more")
+		}
+		u.left = nil
 		if !u.done {
 			continue
 		}
@@ -291,6 +294,9 @@ func (k *nvmeKeeper) tell() {
 		}
 	}
 	k.mu.Unlock()
+	for _, text := range left {
+		k.deps.Note(text)
+	}
 	for _, n := range news {
 		if k.deps.Lost != nil {
 			k.deps.Lost(n.unit, n.path, n.reason, n.back)

@@ -18,6 +18,7 @@ type nvmeKept struct {
 	done    bool // the unit has been told that it is
 	fresh   bool // just now: what is up then needs no telling
 	paths   []*nvmePath
+	left    []string      // what is not dialled any more, to be told
 	changed chan struct{} // holds one token; whoever awaits the unit hears of changes
 }
 
@@ -39,6 +40,8 @@ type nvmePath struct {
 
 	// Of a discovery controller: its log has to be read, was read, and is being read.
 	unread, read, reading bool
+	// Of what discovery found: the discovery controllers that list it.
+	by map[nvmeof.Target]bool
 }
 
 func (u *nvmeKept) poke() {
@@ -126,7 +129,11 @@ func (u *nvmeKept) up() (up, hopeless bool) {
 // connected is up for a unit that is done: a path that the kernel reconnects
 // is one, and a log once read counts.
 func (u *nvmeKept) connected() (bool, int) {
-	for _, g := range u.groups() {
+	groups := u.groups()
+	if len(groups) == 0 {
+		return false, 0
+	}
+	for _, g := range groups {
 		there := 0
 		for _, p := range g {
 			if p.controller != "" {

@@ -156,9 +156,28 @@ func TestALogThatChanges(t *testing.T) {
 	if diff := cmp.Diff([]string{"nqn.x:a 192.0.2.1:4420", "nqn.x:c 192.0.2.1:4420"}, listed()); diff != "" {
 		t.Errorf("what is connected stays, the rest is not dialled any more (-want +got):\n%s", diff)
 	}
+	u.paths[1].controller = ""
+	u.forget()
+	if diff := cmp.Diff([]string{"nqn.x:c 192.0.2.1:4420"}, listed()); diff != "" {
+		t.Errorf("what was connected goes when its connection does (-want +got):\n%s", diff)
+	}
+	other := nvmeof.Target{NQN: nvmeof.DiscoveryNQN, Addr: netip.MustParseAddrPort("192.0.2.2:8009")}
+	u.listed(other, []nvmeof.Target{to("nqn.x:c", "192.0.2.1:4420"), to("nqn.x:f", "192.0.2.1:4420")})
+	u.listed(asked, nil)
+	if diff := cmp.Diff([]string{"nqn.x:c 192.0.2.1:4420", "nqn.x:f 192.0.2.1:4420"}, listed()); diff != "" {
+		t.Errorf("what one of two still lists stays (-want +got):\n%s", diff)
+	}
+	u.listed(other, []nvmeof.Target{to("nqn.x:f", "192.0.2.1:4420")})
+	u.listed(other, nil)
+	if len(listed()) != 0 {
+		t.Errorf("nobody lists anything, and there is %q", listed())
+	}
+	if up, _ := u.connected(); up {
+		t.Error("nothing is left, and all is connected")
+	}
 	u.spec.Subsystem = "nqn.x:d"
 	u.listed(asked, []nvmeof.Target{to("nqn.x:e", "192.0.2.1:4420"), to("nqn.x:d", "192.0.2.1:4420")})
-	if got := listed(); got[len(got)-1] != "nqn.x:d 192.0.2.1:4420" || len(got) != 2 {
+	if got := listed(); got[len(got)-1] != "nqn.x:d 192.0.2.1:4420" || len(got) != 1 {
 		t.Errorf("with a subsystem of its own: %q", got)
 	}
 }

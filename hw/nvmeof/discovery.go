@@ -2,6 +2,7 @@ package nvmeof
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -51,7 +52,8 @@ type LogEntry struct {
 	Same bool `json:"same,omitempty"`
 }
 
-// Target is the way that an entry names, if it is one by TCP.
+// Target is the way that an entry names, if it is one by TCP. Every discovery controller answers to the name that all of them share,
+// also one that is listed by a name of its own (NVMe Base 2.0, section 3.1.3.2).
 func (e LogEntry) Target() (Target, error) {
 	if e.Transport != "tcp" {
 		return Target{}, fmt.Errorf("%s at %s: %s is not built, only tcp is", e.NQN, e.Address, e.Transport)
@@ -65,6 +67,9 @@ func (e LogEntry) Target() (Target, error) {
 		return Target{}, fmt.Errorf("%s: the target lists the port %q, which is none", e.NQN, e.Service)
 	}
 	t := Target{NQN: e.NQN, Addr: netip.AddrPortFrom(a.Unmap(), uint16(port))}
+	if e.Kind == KindReferral || e.Kind == KindSelf {
+		t.NQN = DiscoveryNQN
+	}
 	return t, t.Check()
 }
 
@@ -95,28 +100,36 @@ func readLogOnce(read LogReader) (Log, error) {
 	if err != nil {
 		return Log{}, err
 	}
-	l := Log{Generation: generation, Entries: []LogEntry{}}
+	entries, failed := readEntries(read, count)
+	again := make([]byte, 16)
+	if err := read(0, again); err != nil {
+		return Log{}, cmp.Or(failed, fmt.Errorf("read the discovery log: %w", err))
+	}
+	if binary.LittleEndian.Uint64(again) != generation {
+		return Log{}, errChanged // whatever became of its entries: where there are fewer by now, a controller may refuse to give the rest
+	}
+	if failed != nil {
+		return Log{}, failed
+	}
+	return Log{Generation: generation, Entries: entries}, nil
+}
+
+func readEntries(read LogReader, count uint64) ([]LogEntry, error) {
+	list := []LogEntry{}
 	for i := uint64(0); i < count; i += perRead {
 		chunk := make([]byte, min(perRead, count-i)*recordSize)
 		if err := read((i+1)*recordSize, chunk); err != nil {
-			return Log{}, fmt.Errorf("read the discovery log: %w", err)
+			return nil, fmt.Errorf("read the discovery log: %w", err)
 		}
 		for part := range slices.Chunk(chunk, recordSize) {
 			e, err := parseLogEntry(part)
 			if err != nil {
-				return Log{}, err
+				return nil, err
 			}
-			l.Entries = append(l.Entries, e)
+			list = append(list, e)
 		}
 	}
-	again := make([]byte, 16)
-	if err := read(0, again); err != nil {
-		return Log{}, fmt.Errorf("read the discovery log: %w", err)
-	}
-	if binary.LittleEndian.Uint64(again) != generation {
-		return Log{}, errChanged
-	}
-	return l, nil
+	return list, nil
 }
 
 func parseLogHeader(b []byte) (generation, count uint64, err error) {

@@ -91,6 +91,35 @@ func TestALogThatChangesIsReadAnew(t *testing.T) {
 	}
 }
 
+func TestALogThatShrinksInMidReadingIsReadAnew(t *testing.T) {
+	var many []LogEntry
+	for _, n := range []string{"a", "b", "c", "d", "e", "f"} {
+		many = append(many, entry("nqn.x:"+n, "192.0.2.40:4420"))
+	}
+	reads := 0
+	l, err := ReadLog(func(offset uint64, p []byte) error {
+		if reads++; reads <= 2 { // the header and the first entries; the rest is refused then
+			return reader(page(1, many...))(offset, p)
+		}
+		return reader(page(2, many[0]))(offset, p)
+	})
+	if err != nil || l.Generation != 2 || len(l.Entries) != 1 {
+		t.Errorf("got %+v, %v", l, err)
+	}
+}
+
+func TestADiscoveryControllerIsAskedByTheNameOfAll(t *testing.T) {
+	e := LogEntry{Kind: KindReferral, Transport: "tcp", NQN: "nqn.2014-08.org.nvmexpress:uuid:550e8400-e29b-41d4-a716-446655440001", Address: "192.0.2.1", Service: "8009"}
+	to, err := e.Target()
+	if err != nil || !to.Discovery() {
+		t.Errorf("got %v, %v", to, err)
+	}
+	e.Kind = KindNVM
+	if to, err = e.Target(); err != nil || to.Discovery() {
+		t.Errorf("a subsystem: got %v, %v", to, err)
+	}
+}
+
 func TestALogThatCannotBe(t *testing.T) {
 	endless := page(1)
 	binary.LittleEndian.PutUint64(endless[8:], 1<<40)
