@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"initd/hw/iscsi"
-	"initd/hw/mount"
 	"initd/hw/sysfs"
 )
 
@@ -110,7 +107,7 @@ func (l *iscsiLogout) do(ctx context.Context, stdout, stderr io.Writer) error {
 func (l *iscsiLogout) one(ctx context.Context, h *iscsi.Host, s iscsi.Session) error {
 	if !l.force {
 		for _, d := range s.Disks {
-			if by := usedBy(h.Sys, d.Name); by != "" {
+			if by := diskUse(h.Sys, d.Name); by != "" {
 				return fmt.Errorf("log out of %s: %s is used by %s; end that first, or give --force", s.Target, d.Node(), by)
 			}
 		}
@@ -130,36 +127,4 @@ func (l *iscsiLogout) one(ctx context.Context, h *iscsi.Host, s iscsi.Session) e
 		err = errors.Join(err, h.Records.Write(rec))
 	}
 	return err
-}
-
-// usedBy says what holds a disk or one of its partitions; "" if nothing does.
-func usedBy(sys *sysfs.FS, name string) string {
-	places := []string{"sys/class/block/" + name}
-	if parts, err := sys.Names("sys/class/block/" + name); err == nil {
-		for _, p := range parts {
-			if strings.HasPrefix(p, name) {
-				places = append(places, "sys/class/block/"+p)
-			}
-		}
-	}
-	mounts, _ := mount.List()
-	swaps, _ := os.ReadFile("/proc/swaps")
-	for _, p := range places {
-		if holders, err := sys.Names(p + "/holders"); err == nil && len(holders) > 0 {
-			return "/dev/" + holders[0]
-		}
-		dev, err := sys.String(p + "/dev")
-		if err != nil {
-			continue
-		}
-		for _, m := range mounts {
-			if fmt.Sprintf("%d:%d", m.Major, m.Minor) == dev {
-				return "the mount " + m.Point
-			}
-		}
-		if node := "/dev/" + p[strings.LastIndexByte(p, '/')+1:] + " "; strings.Contains(string(swaps), "\n"+node) {
-			return "swap"
-		}
-	}
-	return ""
 }

@@ -159,8 +159,8 @@ func (d *nvmeDisconnect) one(f *sysfs.FS, c nvmeof.Controller) error {
 	}
 	if !d.force {
 		for _, n := range d.last[c.Subsystem] {
-			if who := inUse(f, n.Name); who != "" {
-				return &keptError{fmt.Sprintf("disconnect %s: it is the last path to /dev/%s, which is in use: %s", c.Name, n.Name, who), "unmount that first, or say --force"}
+			if who := diskUse(f, n.Name); who != "" {
+				return &keptError{fmt.Sprintf("disconnect %s: it is the last path to /dev/%s, which is used by %s", c.Name, n.Name, who), "end that first, or say --force"}
 			}
 		}
 	}
@@ -171,35 +171,4 @@ func (d *nvmeDisconnect) one(f *sysfs.FS, c nvmeof.Controller) error {
 		return err
 	}
 	return nil
-}
-
-// inUse says what stands on a disk or on one of its partitions: a mount, or another device.
-func inUse(f *sysfs.FS, disk string) string {
-	dirs := []string{"sys/class/block/" + disk}
-	names, _ := f.Names(dirs[0])
-	for _, n := range names {
-		if strings.HasPrefix(n, disk+"p") {
-			dirs = append(dirs, dirs[0]+"/"+n)
-		}
-	}
-	mounts, err := f.Bytes("proc/self/mountinfo", 1<<20)
-	if err != nil {
-		return ""
-	}
-	for _, dir := range dirs {
-		if holders, err := f.Names(dir + "/holders"); err == nil && len(holders) > 0 {
-			return "/dev/" + holders[0] + " is on it"
-		}
-		number, err := f.String(dir + "/dev")
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(mounts)) {
-			// ID PARENT MAJOR:MINOR ROOT POINT …
-			if fields := strings.Fields(line); len(fields) > 5 && fields[2] == number {
-				return fields[4] + " is mounted from it"
-			}
-		}
-	}
-	return ""
 }
