@@ -31,12 +31,12 @@ func checkCommand() *cobra.Command {
 qemu-img check does not: damaged compressed data, and data that lie on tables. Of qcow2 the counts of references are
 compared with what refers, cluster by cluster. Nothing is changed.
 
-Exit status 0: whole; 1: it could not be checked; 2: damaged; 3: whole, but some of the file is used by nothing. These are
+Exit status 0: whole; 1: it could not be checked, or a wrong call; 2: damaged; 3: whole, but some of the file is used by nothing. These are
 qemu-img check's.`,
-		Args: cli.Exactly(1),
+		Args: func(c *cobra.Command, args []string) error { return notChecked(cli.Exactly(1)(c, args)) },
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.check(); err != nil {
-				return err
+				return notChecked(err)
 			}
 			found := finding{Filename: args[0]}
 			m := newMeter(c.ErrOrStderr(), nil, progress && !quiet)
@@ -59,6 +59,7 @@ qemu-img check's.`,
 			return err
 		},
 	}
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return notChecked(c.Parent().FlagErrorFunc()(c, err)) })
 	o.opening.Counts = true
 	o.flags(c)
 	f := c.Flags()
@@ -67,6 +68,14 @@ qemu-img check's.`,
 	f.BoolVarP(&quiet, "quiet", "q", false, "print nothing but what is wrong")
 	f.BoolVarP(&progress, "progress", "p", false, "show how far it is")
 	return c
+}
+
+// notChecked is for wrong calls too: what other commands end with for them says here that an image is damaged.
+func notChecked(err error) error {
+	if err == nil {
+		return nil
+	}
+	return exitCode{exitNotChecked, err}
 }
 
 // finding is what a check has found; its JSON has the names of qemu-img's ImageCheck (qapi/block-core.json) where it has them.

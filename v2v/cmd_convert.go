@@ -45,11 +45,14 @@ v2v formats lists what -o takes.`,
 			if err := sizeFlags(map[string]*int64{"size": &o.opening.StreamSize, "rate": &req.Rate}, map[string]string{"size": size, "rate": rate}); err != nil {
 				return err
 			}
+			if size != "" && req.Source != "-" {
+				return cli.Usage(errors.New("--size is of a raw disk that comes from a pipe; what is in a file keeps its size"))
+			}
 			req.SourceFormat, req.Opening, req.Files = o.format, o.opening, o.files
 			if compress {
 				req.Options = append(req.Options, compressOption(req.TargetFormat, req.Options)...)
 			}
-			if err := checkOptions(req); err != nil {
+			if err := req.Check(); err != nil {
 				return cli.Usage(err)
 			}
 			req.Stdin, req.Stdout = c.InOrStdin(), c.OutOrStdout()
@@ -99,38 +102,13 @@ func sizeFlags(to map[string]*int64, words map[string]string) error {
 // compressOption is what -c means for a format.
 func compressOption(format string, said []string) []string {
 	all := strings.Join(said, ",")
-	if f, err := formats.ByName(format); err == nil && f.Name == "vmdk" {
-		if strings.Contains(all, "subformat=") {
-			return nil
-		}
+	if f, err := formats.ByName(format); err == nil && f.Name == "vmdk" && !strings.Contains(all, "subformat=") {
 		return []string{"subformat=streamOptimized"}
 	}
-	if strings.Contains(all, "compress=") {
+	if strings.Contains(all, "compress=") && !strings.Contains(all, "compress=none") {
 		return nil
 	}
 	return []string{"compress=zlib"}
-}
-
-// checkOptions finds wrong calls before anything is opened, so that they end with status 2.
-func checkOptions(req convert.Request) error {
-	f, err := formats.ByName(req.TargetFormat)
-	if err != nil {
-		return err
-	}
-	if f.Create == nil {
-		return fmt.Errorf("%s is read here, and not written; choose another -O", f.Name)
-	}
-	opt, err := f.ParseOptions(req.Options)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Sizes(image.Sector, opt); err != nil {
-		return err
-	}
-	if req.Workers < 0 || req.Workers > 256 {
-		return fmt.Errorf("-m %d: it is a number from 1 to 256", req.Workers)
-	}
-	return nil
 }
 
 func convertNow(c *cobra.Command, req convert.Request, quiet, progress, asJSON bool) error {
@@ -147,6 +125,7 @@ func convertNow(c *cobra.Command, req convert.Request, quiet, progress, asJSON b
 	done, err := convert.Run(c.Context(), req)
 	m.end()
 	if err != nil {
+		m.fail(err)
 		return err
 	}
 	if asJSON {

@@ -48,6 +48,7 @@ type deployCall struct {
 	MarkEvery   int64             `json:"markEvery,omitempty"`
 	Opening     image.OpenOptions `json:"opening,omitzero"`
 	Alone       bool              `json:"alone,omitempty"`
+	Shared      bool              `json:"shared,omitempty"`
 	State       string            `json:"state,omitempty"`
 
 	// rawIfNothing takes an image that nobody declared and that matches no format for raw, as the old name does.
@@ -122,17 +123,16 @@ func (d *deployCall) complete(o *reading, s deploySizes) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	d.Format, d.Opening, d.Alone = o.format, o.opening, o.files.NoSiblings
+	d.Format, d.Opening, d.Alone, d.Shared = o.format, o.opening, o.files.NoSiblings, o.files.Shared
 	if err := sizeFlags(map[string]*int64{"rate": &d.Rate, "mark-every": &d.MarkEvery}, map[string]string{"rate": s.rate, "mark-every": s.markEvery}); err != nil {
 		return err
 	}
 	if (d.ByPath == "") == (d.Device == "") {
 		return cli.Usage(errors.New("say which disk: --by-path, or --device"))
 	}
-	if d.ByPath != "" {
-		if _, err := deploy.ParseByPath(d.ByPath); err != nil {
-			return cli.Usage(err)
-		}
+	disk := deploy.Disk{Portal: d.Portal, IQN: d.IQN, ByPath: d.ByPath, Device: d.Device}
+	if err := disk.Check(); err != nil {
+		return cli.Usage(err)
 	}
 	if d.Wait <= 0 {
 		return cli.Usage(errors.New("--wait: a time above zero"))
@@ -148,7 +148,7 @@ func (d deployCall) do(ctx context.Context, report func(deploy.Event)) (deploy.O
 	}
 	defer sys.Close()
 	req := deploy.Request{Disk: deploy.Disk{Portal: d.Portal, IQN: d.IQN, ByPath: d.ByPath, Device: d.Device, WWID: d.WWID}, Image: d.Image, Format: d.Format,
-		Opening: d.Opening, Files: file.OpenOptions{NoSiblings: d.Alone}, Machine: d.Machine, Force: d.Force, Fresh: d.Fresh, NoVerify: d.NoVerify,
+		Opening: d.Opening, Files: file.OpenOptions{NoSiblings: d.Alone, Shared: d.Shared}, Machine: d.Machine, Force: d.Force, Fresh: d.Fresh, NoVerify: d.NoVerify,
 		WipeRest: d.WipeRest, Wait: d.Wait, Rate: d.Rate, MarkEvery: d.MarkEvery, State: d.State, Report: report, Sys: sys, Open: openImage, Content: contentOf}
 	if req.State == "" {
 		req.State = stateDir
@@ -176,6 +176,7 @@ func (d deployCall) run(ctx context.Context, stdout, stderr io.Writer, quiet, as
 	})
 	m.end()
 	if err != nil {
+		m.fail(err)
 		return err
 	}
 	if asJSON {

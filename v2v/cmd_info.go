@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"initd/v2v/file"
 	"initd/v2v/formats"
 	"initd/v2v/image"
+	"initd/v2v/sandbox"
 )
 
 func infoCommand() *cobra.Command {
@@ -32,8 +34,10 @@ is not: an image that conversion would refuse is refused here too, by the same w
 				if asJSON {
 					return infoJSON(c.OutOrStdout(), args[0], info)
 				}
-				infoText(c.OutOrStdout(), args[0], info)
-				return nil
+				var text bytes.Buffer
+				infoText(&text, args[0], info)
+				_, err := text.WriteTo(c.OutOrStdout())
+				return err
 			})
 		},
 	}
@@ -88,7 +92,7 @@ func table(w io.Writer, rows [][2]string) {
 		width = max(width, len(r[0]))
 	}
 	for _, r := range rows {
-		fmt.Fprintf(w, "%-*s  %s\n", width, r[0], r[1])
+		fmt.Fprintf(w, "%-*s  %s\n", width, r[0], sandbox.Clean(r[1])) // an image may say anything
 	}
 }
 

@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/initd/cli"
-	"initd/v2v/convert"
 	"initd/v2v/deploy"
 	"initd/v2v/job"
+	"initd/v2v/sandbox"
 )
 
 func jobsCommand() *cobra.Command {
@@ -34,6 +34,9 @@ func jobsCommand() *cobra.Command {
 func withQueue(c *cobra.Command, s job.Server, work func(context.Context, *job.Queue) error) error {
 	ctx, end := context.WithCancel(c.Context())
 	defer end()
+	if s.URL != "" {
+		s.Log = func(line string) { fmt.Fprintln(c.ErrOrStderr(), line) }
+	}
 	q, err := job.Connect(ctx, s)
 	if err != nil {
 		return err
@@ -118,11 +121,11 @@ func submitConvertCommand() *cobra.Command {
 			if call.Into == "" {
 				return cli.Usage(errors.New("say what it becomes: -O qcow2, for example"))
 			}
-			call.Format, call.Opening, call.Alone = o.format, o.opening, o.files.NoSiblings
+			call.Format, call.Opening, call.Alone, call.Shared = o.format, o.opening, o.files.NoSiblings, o.files.Shared
 			if err := sizeFlags(map[string]*int64{"rate": &call.Rate}, map[string]string{"rate": rate}); err != nil {
 				return err
 			}
-			if err := checkOptions(convert.Request{TargetFormat: call.Into, Options: call.Options}); err != nil {
+			if err := call.request().Check(); err != nil {
 				return cli.Usage(err)
 			}
 			return s.submit(c, "convert", call, filepath.Dir(call.Target))
@@ -205,7 +208,7 @@ func jobsListCommand() *cobra.Command {
 func targetOf(j job.Job) string {
 	var t struct{ Target, ByPath, Device string }
 	_ = json.Unmarshal(j.Args, &t) // a kind of a later version has other words
-	return t.Target + t.ByPath + t.Device
+	return sandbox.Clean(t.Target + t.ByPath + t.Device)
 }
 
 func progressText(j job.Job) string {
@@ -257,7 +260,7 @@ func showJob(j job.Job, asJSON bool, stdout io.Writer) error {
 	t := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(t, "%s\t%s\n", name, value)
+			fmt.Fprintf(t, "%s\t%s\n", name, sandbox.Clean(value))
 		}
 	}
 	line("id", j.ID)
@@ -383,8 +386,8 @@ func jobsLimitCommand() *cobra.Command {
 	var n int
 	c := &cobra.Command{Use: "limit DATASTORE --jobs N", Short: "Say how many jobs may run at the same time on a datastore", Args: cli.Exactly(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			if n < 0 || n > 10_000 {
-				return cli.Usage(errors.New("--jobs from 1 to 10000, or 0 for what the workers were told"))
+			if !c.Flags().Changed("jobs") || n < 0 || n > 10_000 {
+				return cli.Usage(errors.New("say --jobs: from 1 to 10000, or 0 for what the workers were told"))
 			}
 			return withQueue(c, s, func(ctx context.Context, q *job.Queue) error { return q.SetLimit(ctx, args[0], n) })
 		}}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 
@@ -10,6 +11,7 @@ import (
 
 	"initd/initd/cli"
 	"initd/v2v/image"
+	"initd/v2v/sandbox"
 )
 
 func mapCommand() *cobra.Command {
@@ -87,7 +89,11 @@ func mapJSON(ctx context.Context, w io.Writer, r image.Reader) error {
 			fmt.Fprintf(w, `, "offset": %d`, e.Offset)
 		}
 		if e.File > 0 && e.File <= len(r.Info().Files) {
-			fmt.Fprintf(w, `, "filename": %q`, r.Info().Files[e.File-1])
+			name, err := json.Marshal(r.Info().Files[e.File-1])
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(w, `, "filename": %s`, name)
 		}
 		_, err := fmt.Fprint(w, "}")
 		return err
@@ -109,7 +115,7 @@ func mapText(ctx context.Context, w io.Writer, r image.Reader) error {
 		if e.Kind == image.Data && e.Place >= 0 {
 			place = fmt.Sprint(e.Place)
 			if e.File > 0 && e.File <= len(r.Info().Files) {
-				place += " in " + r.Info().Files[e.File-1]
+				place += " in " + sandbox.Clean(r.Info().Files[e.File-1])
 			}
 		}
 		line := fmt.Sprintf("%16d  %16d  %-10s  %s", e.Offset, e.Length, kind, place)

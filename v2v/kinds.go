@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"initd/v2v/convert"
@@ -31,11 +32,12 @@ type convertCall struct {
 	Rate    int64             `json:"rate,omitempty"`
 	Opening image.OpenOptions `json:"opening,omitzero"`
 	Alone   bool              `json:"alone,omitempty"`
+	Shared  bool              `json:"shared,omitempty"`
 }
 
 func (c convertCall) request() convert.Request {
 	return convert.Request{Source: c.Source, SourceFormat: c.Format, Target: c.Target, TargetFormat: c.Into, Options: c.Options, Verify: c.Verify, Rate: c.Rate,
-		Opening: c.Opening, Files: file.OpenOptions{NoSiblings: c.Alone}, Open: openImage, OpenStream: openPipe}
+		Opening: c.Opening, Files: file.OpenOptions{NoSiblings: c.Alone, Shared: c.Shared}, Open: openImage, OpenStream: openPipe}
 }
 
 // result is what a job that converted is remembered by.
@@ -61,7 +63,7 @@ func convertTask(ctx context.Context, o task.Order, report func(task.Progress)) 
 		return nil, discard(c.Target)
 	}
 	req := c.request()
-	if err := checkOptions(req); err != nil {
+	if err := req.Check(); err != nil {
 		return nil, &task.Failure{Text: err.Error(), Final: true}
 	}
 	into, err := formats.ByName(c.Into)
@@ -88,6 +90,9 @@ func discard(target string) error {
 		return nil // nothing can take back what was written
 	}
 	t, err := file.Create(target, file.CreateOptions{})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // without its folder
+	}
 	if err != nil {
 		return fmt.Errorf("take away what is unfinished: %w", err)
 	}

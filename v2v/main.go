@@ -16,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/initd/cli"
+	"initd/v2v/deploy"
+	"initd/v2v/image"
 	"initd/v2v/job/task"
 	"initd/v2v/sandbox"
 )
@@ -67,39 +69,62 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	name := filepath.Base(args[0])
 	switch name {
 	case nameDiskManager:
-		return status(name, diskManager(ctx, args[1:], stderr), stderr)
+		return status(ctx, name, diskManager(ctx, args[1:], stderr), stderr)
 	case nameMechadora:
-		return status(name, mechadora(ctx, args[1:], stdout, stderr), stderr)
+		return status(ctx, name, mechadora(ctx, args[1:], stdout, stderr), stderr)
 	}
-	return status("v2v", cli.Execute(ctx, rootCommand(), args[1:], stdin, stdout, stderr), stderr)
+	return status(ctx, "v2v", cli.Execute(ctx, rootCommand(), args[1:], stdin, stdout, stderr), stderr)
 }
 
-func status(name string, err error, stderr io.Writer) int {
+func status(ctx context.Context, name string, err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
 	code, shown := exitFailed, false
 	var e exitCode
-	var stop stopped
+	stop, stopping := errors.AsType[stopped](context.Cause(ctx))
 	switch {
-	case errors.As(err, &stop):
+	case stopping:
 		code = exitSignal + int(stop.Signal.(syscall.Signal))
-	case cli.IsUsage(err):
-		code = exitUsage
+		if errors.Is(err, context.Canceled) { // of a library that does not know why
+			err = stop
+		}
 	case errors.As(err, &e):
 		code, shown = e.code, e.err == nil
+	case cli.IsUsage(err):
+		code = exitUsage
 	}
 	if !shown {
-		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		text := err.Error()
+		if c := codeOf(err); c != "" {
+			text += " [" + c + "]"
+		}
+		fmt.Fprintf(stderr, "%s: %s\n", name, text)
 	}
 	return code
+}
+
+// codeOf is the stable code of a refusal, by which docs/v2v lists it; "" of other errors.
+func codeOf(err error) string {
+	if e, ok := errors.AsType[*image.Error](err); ok {
+		return e.Code
+	}
+	if e, ok := errors.AsType[*deploy.Error](err); ok {
+		return string(e.Kind)
+	}
+	return ""
 }
 
 // onSignal cancels the context with the signal as its cause, so that what is unfinished is removed. A second signal ends the program.
 func onSignal(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(ch, syscall.SIGTERM)
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // nohup, and the shell for what it starts in the background, say that it is to live on
+			signal.Notify(ch, s)
+		}
+	}
 	go func() {
 		if s, ok := <-ch; ok {
 			signal.Stop(ch)
@@ -114,9 +139,10 @@ func onSignal(ctx context.Context) (context.Context, func()) {
 }
 
 func rootCommand() *cobra.Command {
-	return cli.Root(&cobra.Command{
-		Use:   "v2v",
-		Short: "Convert virtual disks, and look at them",
+	root := cli.Root(&cobra.Command{
+		Use:     "v2v",
+		Version: version,
+		Short:   "Convert virtual disks, and look at them",
 		Long: `v2v converts virtual disks between the formats of QEMU, VMware, Hyper-V and VirtualBox.
 
 A format is said, or found out and then certain: a file that matches no format, or more than one, is refused until
@@ -126,6 +152,8 @@ Exit status 0 is success, 1 a failure, 2 a wrong call, 128+N the signal N. compa
 	},
 		infoCommand(), convertCommand(), compareCommand(), checkCommand(), mapCommand(), formatsCommand(),
 		deployCommand(), jobsCommand(), workerCommand(), docsCommand(), versionCommand())
+	root.SetVersionTemplate("v2v {{.Version}}\n")
+	return root
 }
 
 func versionCommand() *cobra.Command {

@@ -84,9 +84,6 @@ func diskManager(ctx context.Context, args []string, stderr io.Writer) error {
 		words = append(words, "-o", o)
 	}
 	fmt.Fprintln(stderr, shellQuoted(append(words, source, target)))
-	if err := checkOptions(req); err != nil {
-		return err
-	}
 	done, err := convert.Run(ctx, req)
 	if err != nil {
 		return err
@@ -121,6 +118,9 @@ func oldPath(word string) (string, error) {
 	b, err := base64.RawStdEncoding.DecodeString(plain)
 	if err != nil || len(b) == 0 || strings.ContainsRune(string(b), 0) {
 		return "", fmt.Errorf("%q is no path in base64", word)
+	}
+	if b[0] == '-' { // a path all the same: no pipe, and no flag of the new command
+		return "./" + string(b), nil
 	}
 	return string(b), nil
 }

@@ -179,6 +179,18 @@ func (m *meter) encode(rate int64, left time.Duration) {
 	}{m.last.Phase, m.last.Offset, m.last.Size, m.last.Data, m.last.Total, rate, left.Seconds()})
 }
 
+// fail ends lines of JSON with what went wrong: whoever reads them need not understand the message.
+func (m *meter) fail(err error) {
+	if m.json == nil {
+		return
+	}
+	_ = m.json.Encode(struct {
+		Phase string `json:"phase"`
+		Error string `json:"error"`
+		Code  string `json:"code,omitempty"`
+	}{"failed", err.Error(), codeOf(err)})
+}
+
 // end takes the line away.
 func (m *meter) end() {
 	if m.w == nil && m.json == nil {

@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"initd/tests/tree"
 	"initd/v2v/file"
@@ -74,6 +76,47 @@ func TestACancelledRunLeavesNothing(t *testing.T) {
 		t.Errorf("got %v, want %v", err, stop)
 	}
 	tree.Dir(dir).Has(t)
+}
+
+func TestWhatWasBegunIsGoneOnWithOnlyFromTheSameFiles(t *testing.T) {
+	for name, change := range map[string]bool{"nothing changed": false, "the extent of a flat VMDK changed": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			raw, src, dst := filepath.Join(dir, "raw"), filepath.Join(dir, "src.vmdk"), filepath.Join(dir, "dst")
+			testDisk().WriteRaw(t, raw)
+			mustRun(t, Request{Source: raw, SourceFormat: "raw", Target: src, TargetFormat: "vmdk", Options: []string{"subformat=monolithicFlat"}})
+			ctx, cancel := context.WithCancelCause(t.Context())
+			req := Request{Source: src, SourceFormat: "vmdk", Target: dst, TargetFormat: "raw", Resume: true, SaveEvery: 1 << 20, Workers: 1}
+			req.Report = func(e Event) {
+				if e.Offset > 8<<20 {
+					cancel(errors.New("stop"))
+				}
+			}
+			if _, err := Run(ctx, req); err == nil {
+				t.Fatal("it ended before it was stopped")
+			}
+			if change {
+				extent := filepath.Join(dir, "src-flat.vmdk")
+				f, err := os.OpenFile(extent, os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				if _, err := f.WriteAt([]byte("changed"), 100); err != nil {
+					t.Fatal(err)
+				}
+				later := time.Now().Add(time.Hour)
+				if err := os.Chtimes(extent, later, later); err != nil {
+					t.Fatal(err)
+				}
+			}
+			req.Report = nil
+			if out := mustRun(t, req); (out.Resumed == 0) != change {
+				t.Errorf("it went on at %d", out.Resumed)
+			}
+			imagetest.Compare(t, "vmdk", src, "raw", dst)
+		})
+	}
 }
 
 func TestAnExistingTargetStaysWholeUntilTheEnd(t *testing.T) {
@@ -171,6 +214,27 @@ func TestPipes(t *testing.T) {
 			t.Error("it went")
 		}
 	})
+}
+
+func TestAnEndIsNotHeldUpByAPipeThatNobodyReads(t *testing.T) {
+	dir := t.TempDir()
+	src, pipe := filepath.Join(dir, "src"), filepath.Join(dir, "pipe")
+	testDisk().WriteRaw(t, src)
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := Run(ctx, Request{Source: src, SourceFormat: "raw", Target: pipe, TargetFormat: "raw"})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want that it ended with its context", err)
+	}
+	// The one that waits for a reader is let go.
+	f, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
 }
 
 func TestCompare(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"maps"
@@ -43,7 +44,7 @@ type identity struct {
 	ModTime      int64 // in ns since 1970
 	Inode        uint64
 	Device       uint64
-	// Ends is the SHA-256 of the file's first and last 64 KiB, Map that of all extents: of the tables, then.
+	// Ends is the SHA-256 of the file's first and last 64 KiB and of its further files' stamps, Map that of all extents: of the tables, then.
 	Ends, Map    []byte
 	TargetFormat string
 	Options      []string
@@ -69,6 +70,7 @@ func (j *job) identity() identity {
 		n, _ := j.src.ReadAt(ends, off)
 		h.Write(ends[:n])
 	}
+	io.WriteString(h, j.src.Stamps())
 	id.Ends = h.Sum(nil)
 	for _, k := range slices.Sorted(maps.Keys(j.options)) {
 		id.Options = append(id.Options, k+"="+j.options[k])

@@ -181,13 +181,43 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 	return err
 }
 
+// piece is what a stream gives at once.
+type piece struct {
+	off  int64
+	data []byte
+}
+
+// orDone is what do gives, or the end of ctx: a pipe whose other end falls silent must not hold up a signal. Nobody hears of do any more then.
+func orDone[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	got := make(chan result, 1)
+	go func() {
+		v, err := do()
+		got <- result{v, err}
+	}()
+	select {
+	case r := <-got:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
 // fromStream makes chunks out of a source that comes once.
 func fromStream(s image.Streamer, chunkSize int64, bufs *stack, limit *limiter) func(context.Context, func() (*chunk, error), func(*chunk) error) error {
 	return func(ctx context.Context, next func() (*chunk, error), emit func(*chunk) error) error {
 		p := &producer{ctx: ctx, next: next, emit: emit, size: s.Size(), chunkSize: chunkSize, bufs: bufs, limit: limit}
 		var last int64
 		for {
-			off, data, err := s.Next()
+			next, err := orDone(ctx, func() (piece, error) {
+				off, data, err := s.Next()
+				return piece{off, data}, err
+			})
+			off, data := next.off, next.data
 			if errors.Is(err, io.EOF) {
 				return p.close()
 			}

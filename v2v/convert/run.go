@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"slices"
 	"time"
 
@@ -114,7 +116,7 @@ func (j *job) run(ctx context.Context) (err error) {
 	if j.written, err = j.format.Sizes(j.size, j.options); err != nil {
 		return err
 	}
-	if err := j.openTarget(); err != nil {
+	if err := j.openTarget(ctx); err != nil {
 		return err
 	}
 	defer func() {
@@ -150,7 +152,10 @@ func (j *job) run(ctx context.Context) (err error) {
 	return j.dst.Commit()
 }
 
-// check looks at what was asked, before anything is opened.
+// Check finds what can be found of a wrong call before anything is opened; Run does so too.
+func (r Request) Check() error { return (&job{Request: r}).check() }
+
+// check looks at what was asked.
 func (j *job) check() error {
 	var err error
 	if j.format, err = formats.ByName(j.TargetFormat); err != nil {
@@ -171,6 +176,8 @@ func (j *job) check() error {
 		}
 	}
 	switch {
+	case j.Workers < 0 || j.Workers > 256:
+		return fmt.Errorf("-m %d: it is a number from 1 to 256", j.Workers)
 	case j.Source == "-" && j.SourceFormat == "":
 		return errors.New("standard input: say what comes there with -f, a pipe cannot be looked at twice")
 	case j.Resume && (j.Source == "-" || j.Target == "-"):
@@ -235,7 +242,10 @@ func (j *job) openStdin(ctx context.Context) error {
 		open = OpenStream
 	}
 	var err error
-	if j.stream, err = open(ctx, j.Stdin, "standard input", j.SourceFormat, j.Opening); err != nil {
+	j.stream, err = orDone(ctx, func() (image.Streamer, error) {
+		return open(ctx, j.Stdin, "standard input", j.SourceFormat, j.Opening)
+	})
+	if err != nil {
 		return err
 	}
 	j.out.Source = j.stream.Info()
@@ -252,12 +262,17 @@ func (j *job) closeSource() {
 	}
 }
 
-func (j *job) openTarget() error {
+func (j *job) openTarget(ctx context.Context) error {
 	opt := file.CreateOptions{Resume: j.Resume, Stdout: j.Stdout}
 	if j.src != nil {
 		opt.Sources = j.src.Opened()
 	}
-	dst, err := file.Create(j.Target, opt)
+	create := func() (*file.Target, error) { return file.Create(j.Target, opt) }
+	if info, err := os.Stat(j.Target); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		at := create
+		create = func() (*file.Target, error) { return orDone(ctx, at) } // it waits for somebody who reads
+	}
+	dst, err := create()
 	if err != nil {
 		return err
 	}

@@ -75,8 +75,8 @@ func wireLUN(wire uint64) uint64 {
 
 const byPathDir = "/dev/disk/by-path/"
 
-// check holds the parts of a request against each other, before anything is opened.
-func (d *Disk) check() error {
+// Check holds the parts of a request against each other, before anything is opened.
+func (d *Disk) Check() error {
 	if d.Device != "" {
 		if d.ByPath != "" || d.IQN != "" || d.Portal != "" {
 			return errors.New("deploy: give a device or an iSCSI target, not both")
@@ -110,7 +110,7 @@ func (d *Disk) check() error {
 	return nil
 }
 
-// iscsi is what the path says; check has been called.
+// iscsi is what the path says; Check has been called.
 func (d Disk) iscsi() ISCSI {
 	said, _ := ParseByPath(d.ByPath)
 	return said

@@ -143,7 +143,7 @@ func Run(ctx context.Context, req Request) (Outcome, error) {
 	if req.MarkEvery == 0 {
 		req.MarkEvery = 64 << 20
 	}
-	if err := req.Disk.check(); err != nil {
+	if err := req.Disk.Check(); err != nil {
 		return Outcome{}, err
 	}
 	at, losses := int64(-1), 0

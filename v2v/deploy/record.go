@@ -56,7 +56,7 @@ type Template struct {
 	Virtual int64     `json:"virtual"` // of the disk, in bytes
 	ModTime time.Time `json:"modTime"`
 	Inode   uint64    `json:"inode"`
-	// Tables is the SHA-256 of the file's first and last 64 KiB and of the map of its extents.
+	// Tables is the SHA-256 of the file's first and last 64 KiB, of its further files' stamps, and of the map of its extents.
 	Tables string `json:"tables"`
 }
 
@@ -166,6 +166,7 @@ func template(src *file.Source, r image.Reader) (t Template, data int64, err err
 		}
 		h.Write(ends)
 	}
+	io.WriteString(h, src.Stamps())
 	for e, err := range r.Extents(0) {
 		if err != nil {
 			return Template{}, 0, err

@@ -73,7 +73,7 @@ func (h *handle) ReadAt(p []byte, off int64) (int, error) { return h.f.ReadAt(p,
 func (h *handle) Truncate(size int64) error {
 	if !h.block {
 		if err := h.f.Truncate(size); err != nil {
-			return h.explain("set the size of", size, err)
+			return h.reason(fmt.Sprintf("set the size of %s to %d bytes", h.name, size), err)
 		}
 		h.length.Store(size)
 		return nil

@@ -11,7 +11,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -208,6 +210,21 @@ func (s *Source) Opened() []fs.FileInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append(all, s.siblings...)
+}
+
+// Stamps tell the further files that were opened so far from changed ones: size, time of change and inode of each.
+func (s *Source) Stamps() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var b strings.Builder
+	for _, info := range s.siblings {
+		var inode uint64
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			inode = st.Ino
+		}
+		fmt.Fprintln(&b, info.Size(), info.ModTime().UnixNano(), inode)
+	}
+	return b.String()
 }
 
 // Stored is what the file occupies on its file system, in bytes; -1 for a device.

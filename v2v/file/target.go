@@ -143,12 +143,16 @@ func PartPath(path string) string { return hidden(path, partSuffix) }
 func StatePath(path string) string { return hidden(path, stateSuffix) }
 
 func hidden(path, suffix string) string {
-	base := filepath.Base(path)
-	// NAME_MAX is 255; room is left for a sibling's name.
-	if len(base) > 150 {
-		base = base[:60] + "~" + fmt.Sprintf("%08x", fnv32(base)) + "~" + base[len(base)-60:]
+	return filepath.Join(filepath.Dir(path), "."+shortened(filepath.Base(path), 150)+suffix)
+}
+
+// shortened is a name of at most so many bytes: NAME_MAX is 255, and both the image's name and a further file's are in the name of an unfinished one.
+func shortened(name string, most int) string {
+	if len(name) <= most {
+		return name
 	}
-	return filepath.Join(filepath.Dir(path), "."+base+suffix)
+	half := (most - len("~01234567~")) / 2
+	return name[:half] + "~" + fmt.Sprintf("%08x", fnv32(name)) + "~" + name[len(name)-half:]
 }
 
 func fnv32(s string) uint32 {
@@ -291,7 +295,7 @@ func (t *Target) Sibling(name string) (image.File, error) {
 	case err == nil && !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s: is in the way and no regular file", final)
 	}
-	temp := PartPath(t.path) + "." + name
+	temp := PartPath(t.path) + "." + shortened(name, 90)
 	flags := os.O_RDWR | os.O_CREATE | unix.O_NOFOLLOW
 	if !t.resumed {
 		flags |= os.O_TRUNC

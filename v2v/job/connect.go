@@ -57,7 +57,7 @@ func Connect(ctx context.Context, s Server) (_ *Queue, err error) {
 		}
 		url, opts = endpoint.URL, append(opts, key)
 	}
-	conn, err := dial(ctx, url, opts)
+	conn, err := dial(ctx, url, opts, s.say)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the queue at %s: %w", url, err)
 	}
@@ -89,10 +89,11 @@ func serveHere(ctx context.Context, s Server) (_ broker.Endpoint, leave func(), 
 }
 
 // dial repeats a connection that is refused: the server may be about to start, here or there.
-func dial(ctx context.Context, url string, opts []nats.Option) (*nats.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+func dial(ctx context.Context, url string, opts []nats.Option, say func(string)) (*nats.Conn, error) {
+	const most = 30 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	wait := 5 * time.Millisecond
+	wait, told := 5*time.Millisecond, false
 	for {
 		conn, err := nats.Connect(url, opts...)
 		if err == nil {
@@ -104,21 +105,30 @@ func dial(ctx context.Context, url string, opts []nats.Option) (*nats.Conn, erro
 		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
 			return nil, err
 		}
+		if wait >= time.Second && !told {
+			told = true
+			say(fmt.Sprintf("nobody answers at %s; trying for %v", url, most))
+		}
 		select {
 		case <-time.After(wait):
 			wait = min(2*wait, time.Second)
 		case <-ctx.Done():
-			return nil, err
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return nil, fmt.Errorf("nobody answered for %v: %w; see whether a NATS server runs there", most, err)
+			}
+			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-func (s Server) options() ([]nats.Option, error) {
-	say := func(text string) {
-		if s.Log != nil {
-			s.Log(text)
-		}
+func (s Server) say(text string) {
+	if s.Log != nil {
+		s.Log(text)
 	}
+}
+
+func (s Server) options() ([]nats.Option, error) {
+	say := s.say
 	opts := []nats.Option{
 		nats.Name("v2v"), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, time.Second),
 		nats.Timeout(5 * time.Second), nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(2),

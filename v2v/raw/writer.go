@@ -2,7 +2,6 @@ package raw
 
 import (
 	"context"
-	"fmt"
 
 	"initd/v2v/blocks"
 	"initd/v2v/image"
@@ -32,7 +31,7 @@ func create(_ context.Context, dst image.Target, size int64, opt image.Options) 
 		return &appended{dst: f, size: size}, nil
 	}
 	if err := f.Truncate(size); err != nil {
-		return nil, fmt.Errorf("%s: set the size to %d bytes: %w", dst.Base(), size, err)
+		return nil, err
 	}
 	return &placed{blocks.Placed{F: f, Zeros: dst.ReadsZero()}}, nil
 }

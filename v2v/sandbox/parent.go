@@ -201,7 +201,7 @@ func (p *process) openSibling(name string) (Source, error) {
 	f, ok := s.(Source)
 	if !ok {
 		s.Close()
-		return nil, fmt.Errorf("%s: %s is no file that could be handed over", p.name, clean(name))
+		return nil, fmt.Errorf("%s: %s is no file that could be handed over", p.name, Clean(name))
 	}
 	return f, nil
 }
@@ -260,20 +260,20 @@ func (p *process) opening(ctx context.Context, o op, size int64) (description, e
 }
 
 func cleanInfo(i image.Info) image.Info {
-	i.Format, i.Subformat, i.Compressed = clean(i.Format), clean(i.Subformat), clean(i.Compressed)
+	i.Format, i.Subformat, i.Compressed = Clean(i.Format), Clean(i.Subformat), Clean(i.Compressed)
 	for k := range i.Files {
-		i.Files[k] = clean(i.Files[k])
+		i.Files[k] = Clean(i.Files[k])
 	}
 	for k, d := range i.Details {
-		i.Details[k] = image.Detail{Name: clean(d.Name), Value: clean(d.Value)}
+		i.Details[k] = image.Detail{Name: Clean(d.Name), Value: Clean(d.Value)}
 	}
 	for k := range i.Warnings {
-		i.Warnings[k] = clean(i.Warnings[k])
+		i.Warnings[k] = Clean(i.Warnings[k])
 	}
 	if i.Counts != nil {
-		i.Counts.Not = clean(i.Counts.Not)
+		i.Counts.Not = Clean(i.Counts.Not)
 		for k := range i.Counts.First {
-			i.Counts.First[k] = clean(i.Counts.First[k])
+			i.Counts.First[k] = Clean(i.Counts.First[k])
 		}
 	}
 	return i

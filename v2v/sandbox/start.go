@@ -142,8 +142,8 @@ func reason(said string) string {
 	for line := range strings.Lines(said) {
 		line = strings.TrimSpace(line)
 		if line != "" && !strings.HasPrefix(line, "runtime: ") {
-			return clean(line)
+			return Clean(line)
 		}
 	}
-	return clean(strings.TrimSpace(said))
+	return Clean(strings.TrimSpace(said))
 }

@@ -125,14 +125,14 @@ func decodeFault(text []byte, name string) error {
 		return io.ErrUnexpectedEOF
 	case f.Kind == "image" && f.Image != nil && f.Image.Fault >= image.Refused && f.Image.Fault <= image.Undeclared:
 		e := *f.Image
-		e.Code, e.Image, e.Format, e.What, e.Do = clean(e.Code), clean(e.Image), clean(e.Format), clean(e.What), clean(e.Do)
+		e.Code, e.Image, e.Format, e.What, e.Do = Clean(e.Code), Clean(e.Image), Clean(e.Format), Clean(e.What), Clean(e.Do)
 		return &e
 	}
-	return errors.New(clean(f.Text))
+	return errors.New(Clean(f.Text))
 }
 
-// clean makes a text fit for a terminal and a log: one line, nothing that moves a cursor, bounded.
-func clean(s string) string {
+// Clean makes a text fit for a terminal and a log: one line, nothing that moves a cursor, bounded.
+func Clean(s string) string {
 	const most = 2000
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most], "") + "..."

@@ -27,7 +27,10 @@ func Format() image.Format {
 	}
 }
 
-func sizes(size int64, _ image.Options) (int64, error) {
+func sizes(size int64, opt image.Options) (int64, error) {
+	if _, err := isStatic(opt); err != nil {
+		return 0, err
+	}
 	if size < 0 || size > maxBlocks*writeBlock {
 		return 0, fault(image.TooLarge, "", "vdi-size", fmt.Sprintf("a disk of %d bytes; at most %d (16 TiB) are written", size, int64(maxBlocks*writeBlock)), "choose raw or qcow2")
 	}

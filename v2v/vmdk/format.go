@@ -72,7 +72,10 @@ func parse(opt image.Options) (settings, error) {
 	return s, nil
 }
 
-func sizes(size int64, _ image.Options) (int64, error) {
+func sizes(size int64, opt image.Options) (int64, error) {
+	if _, err := parse(opt); err != nil {
+		return 0, err
+	}
 	if size < 0 || size > maxSize {
 		return 0, &image.Error{Fault: image.TooLarge, Code: "vmdk-size", Format: name, What: fmt.Sprintf("a disk of %d bytes; at most %d (64 TiB) are written", size, int64(maxSize)),
 			Do: "choose raw or qcow2"}
@@ -103,6 +106,9 @@ func begin(dst image.Target, size int64, opt image.Options, from *state) (image.
 	}
 	if strings.ContainsAny(dst.Base(), "\"\r\n\x00") {
 		return nil, fmt.Errorf("%q: vmdk: a descriptor cannot hold this name; choose another one", dst.Base())
+	}
+	if set.subformat != monolithicSparse && set.subformat != streamOptimized && (strings.Contains(dst.Base(), `\`) || scheme.MatchString(dst.Base())) {
+		return nil, fmt.Errorf("%q: vmdk: readers would take the names of its further files for addresses elsewhere; choose a name without : and \\", dst.Base())
 	}
 	seekable := dst.Seekable()
 	if !seekable && set.subformat != streamOptimized {

@@ -66,7 +66,7 @@ func newFlatWriter(dst image.Target, d description, size int64) (*flatWriter, er
 		}
 		n := min(w.split, size-off)
 		if err := f.Truncate(n); err != nil {
-			return nil, fmt.Errorf("%s: set the size to %d bytes: %w", name, n, err)
+			return nil, err
 		}
 		w.parts = append(w.parts, flatPart{line: extentLine{access: "RW", kind: "FLAT", file: name, sectors: n / sector}, file: f})
 	}
