@@ -52,6 +52,7 @@ func (s *state) declared(e report.Event) {
 	if pu.Milestone && pu.ID == plan.ReadyID {
 		s.ready = u
 	}
+	s.impatient(u, e.At)
 	s.mark(u)
 	if s.toCome > 0 {
 		if s.toCome--; s.toCome == 0 {

@@ -14,6 +14,9 @@ import (
 func (s *state) resourceChanged(e report.Event) {
 	r := s.resource(plan.Resource(e.Resource))
 	was := r.dev
+	if e.Presence == report.Present && !r.present && r.provider == nil && r.name.Class() == plan.ClassBlock {
+		s.came(e.At)
+	}
 	r.known, r.reason, r.present = true, e.Reason, e.Presence == report.Present
 	if r.provider != nil && !r.name.World() {
 		r.provider.providing = r.present

@@ -76,6 +76,9 @@ func (s *state) next(now time.Duration) (decision, bool) {
 			return d, true
 		}
 	}
+	if d, ok := s.decideMissing(now); ok {
+		return d, true
+	}
 	if !s.settled && s.open == 0 && (s.active == 0 || now >= s.origin+s.budget) {
 		return one(report.Event{Kind: report.Settled, At: now}), true
 	}

@@ -105,6 +105,9 @@ func drawUnit(rt *rapid.T, i, worlds int, name func(int) plan.Resource, needed m
 	if rapid.IntRange(0, 3).Draw(rt, "wait") == 0 {
 		x.Policy.Wait = plan.Duration(20 * time.Second)
 	}
+	if rapid.IntRange(0, 5).Draw(rt, "patience") == 0 {
+		x.Patience = plan.Duration(2 * time.Second)
+	}
 	if rapid.IntRange(0, 7).Draw(rt, "halt") == 0 {
 		x.Policy.OnFailure = plan.Halt
 	}

@@ -24,6 +24,7 @@ type state struct {
 	milestones []*unit
 	byBatch    map[batchKey]*batch
 	ready      *unit // the milestone ready, if the plan has one
+	last       *unit // once it is up, missing devices are not waited for: the first with a Patience
 
 	loaded     bool
 	toCome     int           // declarations of the plan's units that are still to come
@@ -37,6 +38,7 @@ type state struct {
 	settled   bool
 
 	stepped time.Duration // when the clock was set the last time
+	arrived time.Duration // when the last device or unit came
 
 	halted  bool // as the events say
 	halting int  // units that hold the boot

@@ -127,6 +127,9 @@ type Unit struct {
 	Claims []Resource `json:"claims,omitempty"`
 	Policy Policy     `json:"policy"`
 	OnLoss OnLoss     `json:"onLoss,omitempty"`
+	// Patience: once this unit is up and all else is through its first round, units whose Policy has no Wait wait for devices
+	// that are not there only until none has come for this long. Zero: as their policies say.
+	Patience Duration `json:"patience,omitempty"`
 	// Uninterruptible units (fsck, growfs) are not ended at their deadline;
 	// they report progress.
 	Uninterruptible bool `json:"uninterruptible,omitempty"`

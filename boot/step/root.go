@@ -55,6 +55,8 @@ func expandRoot(x *plan.Expansion) {
 			ID:    RootUnit,
 			Stage: plan.Storage,
 			Needs: []plan.Need{{AnyOf: []plan.Resource{plan.MountResource("/")}}},
+			// What was looked for at the begin is there by now; the kernel's own late comers (NVMe's namespaces, USB) take a second.
+			Patience: plan.Duration(2 * time.Second),
 			Policy: x.Policy(appliance.Policy{}, plan.Policy{
 				Deadline: plan.Duration(time.Minute),
 				Retry:    plan.Retry{Initial: plan.Duration(2 * time.Second), Max: plan.Duration(30 * time.Second), Factor: 2, Jitter: 0.1},

@@ -37,20 +37,11 @@ func write(b *testing.B, file string, content []byte, mode os.FileMode) {
 
 // ours is the image of initd-image, with the keys in an archive of their own, as a machine's identity is given to it.
 func ours(b *testing.B, _ *machine, volumes []volume) (images, args []string) {
-	return shipped(b, volumes, "")
-}
-
-// oursThatWaits is the same with a bound for how long a volume that is not there holds the root up.
-func oursThatWaits(b *testing.B, _ *machine, volumes []volume) (images, args []string) {
-	return shipped(b, volumes, ", wait: 1s")
-}
-
-func shipped(b *testing.B, volumes []volume, policy string) (images, args []string) {
 	b.Helper()
 	keys := vm.NewOverlay(b)
 	var media, mounts strings.Builder
 	for _, v := range volumes {
-		fmt.Fprintf(&media, "    - {name: %s, device: uuid/%s, key: {file: /etc/initd/keys/%s}%s}\n", v.name, v.uuid, v.name, policy)
+		fmt.Fprintf(&media, "    - {name: %s, device: uuid/%s, key: {file: /etc/initd/keys/%s}}\n", v.name, v.uuid, v.name)
 		fmt.Fprintf(&mounts, "  - {what: luks/%s, where: /srv/%s, type: ext4}\n", v.name, v.name)
 		keys.Bytes("/etc/initd/keys/"+v.name, v.key, 0o600)
 	}

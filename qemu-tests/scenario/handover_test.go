@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	breport "initd/boot/report"
 	"initd/qemu-tests/peer/dhcp"
 	"initd/qemu-tests/peer/pki"
 	"initd/qemu-tests/room"
@@ -33,8 +34,8 @@ media:
   luks:
     - {name: root, device: id/virtio-root, key: kmip}
     - {name: data, device: id/virtio-data, key: kmip}
-    - {name: later, device: id/virtio-later, key: kmip, wait: 3s}
-    - {name: asked, device: id/virtio-asked, key: prompt, wait: 3s}
+    - {name: later, device: id/virtio-later, key: kmip}
+    - {name: asked, device: id/virtio-asked, key: prompt}
 mounts:
   - {what: luks/root, where: /, type: ext4}
 image:
@@ -135,6 +136,14 @@ func TestTheMachineIsHandedOverToADebianOnLUKS(t *testing.T) {
 	m.Continue()
 	m.WaitEvent("the root is mounted", room.Unit("mount/", "done"), vm.Guard)
 	m.WaitEvent("the root can take over", room.Unit("root", "done"), vm.Guard)
+	// Two disks are not there: nobody waits for them until the budget is over.
+	m.WaitEvent("ready without the missing disks", vm.Is("ready"), vm.Guard)
+	for _, id := range []string{"luks/later", "luks/asked"} {
+		const why = "all else is done, and no device has come for 2s: still waiting for block/id/virtio-"
+		if e := last(room.Told(t, m), id); e.State != breport.Degraded || !strings.HasPrefix(e.Reason, why) {
+			t.Errorf("%s is %q (%q), want degraded: %s...", id, e.State, e.Reason, why)
+		}
+	}
 	second := m.WaitEvent("the orchestrator lives on", vm.Is("generation", "gen", "2"), vm.Guard)
 	if why := second.Field("reason"); why != "the machine was handed over to /sbin/init" {
 		t.Errorf("the second orchestrator is there because %q", why)

@@ -26,6 +26,8 @@ const (
 type tool struct {
 	path string
 	args []string
+	// flush: it leaves its target in the kernel's memory, and is done when the target is on the disk.
+	flush bool
 }
 
 // run is what one run of a program cost.
@@ -50,6 +52,9 @@ func measure(b *testing.B, t tool, target string, cores int) run {
 	}
 	cmd := exec.CommandContext(b.Context(), self, args...)
 	cmd.Env = append(os.Environ(), launcher+"=1")
+	if t.flush {
+		cmd.Env = append(cmd.Env, flushed+"="+target)
+	}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		b.Fatalf("%v: %v\n%s", args, err, out)
@@ -64,6 +69,9 @@ func measure(b *testing.B, t tool, target string, cores int) run {
 // launcher is set in a process that only starts what is measured: what a process holds at a fork counts as its child's, and this one holds disks.
 const launcher = "V2V_BENCH_LAUNCH"
 
+// flushed names a file that such a process flushes to the disk at the end, which counts.
+const flushed = "V2V_BENCH_FLUSH"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(launcher) == "" {
 		os.Exit(m.Run())
@@ -71,6 +79,9 @@ func TestMain(m *testing.M) {
 	cmd := exec.Command(os.Args[1], os.Args[2:]...)
 	began := time.Now()
 	out, err := cmd.CombinedOutput()
+	if err == nil {
+		err = flush(os.Getenv(flushed))
+	}
 	wall := time.Since(began)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
@@ -79,6 +90,18 @@ func TestMain(m *testing.M) {
 	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	fmt.Println(wall.Nanoseconds(), (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Nanoseconds(), usage.Maxrss<<10)
 	os.Exit(0)
+}
+
+func flush(path string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
 }
 
 // runs are rounds of one side.
@@ -159,6 +182,9 @@ func size(b *testing.B, path string) int64 {
 	}
 	return min(st.Size, st.Blocks*512)
 }
+
+// show prints a table; what a benchmark logs is cut after ten lines.
+func show(title, table string) { fmt.Printf("\n%s\n%s\n", title, table) }
 
 func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', 2, 64) }
 
