@@ -195,14 +195,15 @@ func readCHAPFile(path string, stdin io.Reader, stderr io.Writer) (*iscsi.CHAP, 
 			return nil, fmt.Errorf("--chap-file: %w", err)
 		}
 		defer f.Close()
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-			fmt.Fprintf(stderr, "initd: others may read %s (mode %04o); chmod 600 it\n", path, info.Mode().Perm())
-		}
+		noteReaders(stderr, path)
 		from = f
 	}
 	c, err := iscsi.ReadCHAP(from)
 	if err != nil {
 		return nil, fmt.Errorf("--chap-file %s: %w", path, err)
+	}
+	if c.Short() {
+		fmt.Fprintf(stderr, "initd: a secret in %s has fewer than %d bytes, so that who hears a login can guess it\n", path, iscsi.SafeSecret)
 	}
 	return c, nil
 }

@@ -30,7 +30,7 @@ func iscsiListCommand() *cobra.Command {
 rule open-iscsi's iscsid). Exit status 0, also where there is none.`,
 		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return iscsiList(c.OutOrStdout(), c.ErrOrStderr(), run, asJSON)
+			return orJSON(c.OutOrStdout(), asJSON, "sessions", iscsiList(c.OutOrStdout(), c.ErrOrStderr(), run, asJSON))
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the list as JSON")

@@ -52,7 +52,7 @@ Exit status 0: all sessions are there; 1: one is not, or has not the LUN; 2: a w
 			if l.target, l.portals, err = targetOrDiscovery(c, args, l.discover); err != nil {
 				return err
 			}
-			return l.do(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
+			return orJSON(c.OutOrStdout(), l.asJSON, "sessions", l.do(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()))
 		},
 	}
 	f := c.Flags()
@@ -104,7 +104,7 @@ func (l *iscsiLogin) do(ctx context.Context, stdin io.Reader, stdout, stderr io.
 	}
 	wanted, err := l.wanted(ctx, chap)
 	if err != nil {
-		if cli.IsUsage(err) {
+		if cli.IsUsage(err) || l.asJSON {
 			return err
 		}
 		return tell(stderr, err)

@@ -36,7 +36,7 @@ Exit status 0: they are gone, or were not there; 1: one is not gone; 2: a wrong 
 			if l.target, l.portal, err = sessionsMeant(c, args, l.all); err != nil {
 				return err
 			}
-			return l.do(c.Context(), c.OutOrStdout(), c.ErrOrStderr())
+			return orJSON(c.OutOrStdout(), l.asJSON, "sessions", l.do(c.Context(), c.OutOrStdout(), c.ErrOrStderr()))
 		},
 	}
 	f := c.Flags()

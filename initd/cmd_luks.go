@@ -151,7 +151,11 @@ func (v luksVerify) verify(ctx context.Context, stdin io.Reader) (luks.Verified,
 
 func readKeyFile(path string, stdin io.Reader) (*secret.Buffer, error) {
 	if path == "-" {
-		return secret.Read(stdin, luks.MaxKey)
+		key, err := secret.Read(stdin, luks.MaxKey)
+		if err != nil {
+			return nil, fmt.Errorf("standard input: %w", err)
+		}
+		return key, nil
 	}
 	file, err := os.Open(path)
 	if err != nil {

@@ -140,13 +140,14 @@ func (s *nvmeSide) readSecrets(stdin io.Reader, stderr io.Writer) error {
 			continue
 		}
 		b, err := readKeyFile(x.file, stdin)
-		if err == nil {
-			*x.to = b
-			_, err = nvmeof.CheckSecret(b)
-		}
 		if err != nil {
+			return cli.Usage(err)
+		}
+		*x.to = b
+		if _, err := nvmeof.CheckSecret(b); err != nil {
 			return cli.Usage(fmt.Errorf("%s: %w", cmp.Or(strings.TrimPrefix(x.file, "-"), "standard input"), err))
 		}
+		noteReaders(stderr, x.file) // there is none called - here
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ Exit status 0: all connections are there; 1: one is not; 2: a wrong call or a ba
 				return err
 			}
 			defer n.wipe()
-			return n.run(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr())
+			return orJSON(c.OutOrStdout(), n.asJSON, "connections", n.run(c.Context(), c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()))
 		},
 	}
 	n.flags(c)

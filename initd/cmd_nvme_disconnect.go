@@ -34,7 +34,7 @@ Exit status 0: they are gone, or were not there; 1: one is still there; 2: a wro
 			defer f.Close()
 			d := nvmeDisconnect{force: force, root: root}
 			if err := d.choose(f, args); err != nil {
-				return err
+				return orJSON(c.OutOrStdout(), asJSON, "connections", err)
 			}
 			return d.run(f, asJSON, c.OutOrStdout(), c.ErrOrStderr())
 		},

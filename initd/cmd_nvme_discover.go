@@ -35,7 +35,7 @@ Exit status 0: all portals answered; 1: one did not; 2: a wrong call or a bad fi
 				err = end()
 			}
 			if err != nil {
-				return err
+				return orJSON(c.OutOrStdout(), s.asJSON, "portals", err)
 			}
 			return s.showFound(found, c.OutOrStdout(), c.ErrOrStderr())
 		},

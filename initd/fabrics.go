@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -88,4 +89,23 @@ func tellOutcomes[T any](stdout io.Writer, asJSON bool, key string, list []T, of
 		return exitCode(1)
 	}
 	return nil
+}
+
+// orJSON answers for a call that failed as a whole where JSON is asked for: nothing of what was wanted, and why. A wrong call is said
+// in words.
+func orJSON(stdout io.Writer, asJSON bool, key string, failed error) error {
+	if failed == nil || !asJSON || cli.IsUsage(failed) || errors.As(failed, new(exitCode)) {
+		return failed
+	}
+	if err := writeJSON(stdout, map[string]any{key: []any{}, "error": asErrorJSON(failed)}); err != nil {
+		return err
+	}
+	return exitCode(1)
+}
+
+// noteReaders says that others may read a file with secrets.
+func noteReaders(stderr io.Writer, path string) {
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		fmt.Fprintf(stderr, "initd: others may read %s (mode %04o); chmod 600 it\n", path, info.Mode().Perm())
+	}
 }

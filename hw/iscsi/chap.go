@@ -114,6 +114,15 @@ func (c *CHAP) check() error {
 	return nil
 }
 
+// SafeSecret is the least length of a secret that cannot be guessed from a login that somebody hears, bytes (RFC 7143, 9.2.1: 96
+// bits). Shorter ones work, for targets that have such.
+const SafeSecret = 12
+
+// Short tells whether a secret is shorter than that.
+func (c *CHAP) Short() bool {
+	return c.Secret.Len() < SafeSecret || c.Mutual.Len() > 0 && c.Mutual.Len() < SafeSecret
+}
+
 // chapExchange is one authentication.
 type chapExchange struct {
 	c         *CHAP

@@ -135,6 +135,7 @@ func TestSessions(t *testing.T) {
 	t.Run("what a target refuses leaves nothing in the kernel", m.refusals)
 	t.Run("what is no disk is told as what it is", m.types)
 	t.Run("a lost connection is recovered under I/O", m.recovers)
+	t.Run("a target that has moved for good is found there", m.movedForGood)
 	t.Run("a dead target does not hold the end up", m.dead)
 	t.Run("sixteen at once", m.many)
 }

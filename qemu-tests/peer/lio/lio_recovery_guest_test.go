@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"initd/hw/iscsi"
+	"initd/hw/iscsi/iscsitest"
 )
 
 // told waits until the kernel says that a session's connection failed. It shows it a moment later.
@@ -114,6 +115,43 @@ func (m *machine) recovers(t *testing.T) {
 		t.Error(err)
 	}
 	f.Close()
+	if err := m.kernel.Logout(ctx, rec); err != nil {
+		t.Fatal(err)
+	}
+	m.noSessions()
+}
+
+// movedForGood: a portal says once that the target has moved for good, and is never there again.
+func (m *machine) movedForGood(t *testing.T) {
+	m = m.sub(t)
+	ctx := m.within()
+	events, err := iscsi.Listen(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := m.config(plain, "127.0.0.1", 0)
+	gone, err := iscsitest.Start("127.0.0.1:0", iscsitest.Script{Redirect: c.Portal.Address() + ",1", Permanent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Portal, err = iscsi.ParsePortal(gone.Address()); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := m.kernel.Login(ctx, c, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	if s, err := iscsi.ReadSession(m.sys, rec.Session); err != nil || s.Portal != c.Portal.Address() {
+		t.Errorf("its portal is %s, %v; want that of the file, %s", s.Portal, err, c.Portal.Address())
+	}
+	if err := errors.Join(m.lio.Change(Change{Do: "off", Target: plain}), m.lio.Change(Change{Do: "on", Target: plain})); err != nil {
+		t.Fatal(err)
+	}
+	m.told(events, rec)
+	if err := m.kernel.Recover(ctx, rec, nil, false); err != nil {
+		t.Error(err)
+	}
 	if err := m.kernel.Logout(ctx, rec); err != nil {
 		t.Fatal(err)
 	}
