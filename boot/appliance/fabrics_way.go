@@ -54,6 +54,9 @@ func (w Way) checkHost(c *checks, at string, to netip.Addr, text string) {
 			c.fail(at+".host-address", "an address of this machine, of the same family as the portal's", "%q is none from which %s could be reached", w.HostAddress, text)
 		}
 	}
+	if to.Is6() && to.IsLinkLocalUnicast() && to.Zone() == "" && w.HostInterface == "" {
+		c.fail(at, "add host-interface: LINK, or write "+to.String()+"%INTERFACE", "%s is on every link: nothing says on which this one is", text)
+	}
 	if strings.ContainsAny(w.HostInterface, "/, :\n") || len(w.HostInterface) > 15 {
 		c.fail(at+".host-interface", "the name of a network interface", "%q cannot name a link", w.HostInterface)
 	}

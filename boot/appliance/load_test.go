@@ -83,6 +83,21 @@ func TestProblems(t *testing.T) {
 				`f.yaml:3:61: "52:54:00:00:00:01" cannot name a link; a name, or {mac: "52:54:00:00:00:01"}`,
 				`f.yaml:3:86: "x" is no hardware address; write it as "52:54:00:00:00:01"`,
 			}},
+		{"an interface, a VLAN and an address that two links have", head + "network: {links: [{name: a, match: {mac: \"52:54:00:00:00:0A\"}, addresses: [192.0.2.1/24, \"fe80::1/64\"]}, {name: b, match: {mac: \"52:54:00:00:00:0a\"}, addresses: [\"fe80::1/64\"]}, {name: c, vlan: {id: 5, link: a}}, {name: d, vlan: {id: 5, link: a, protocol: 802.1Q}}, {name: e, vlan: {id: 5, link: a, protocol: 802.1ad}, addresses: [192.0.2.1/32]}]}\n",
+			[]string{
+				`f.yaml:3:123: b: the interface that has 52:54:00:00:00:0a is a's already; write one link, with all of the addresses`,
+				`f.yaml:3:230: d: VLAN 5 on a is c's already; write one link, with all of the addresses`,
+				`f.yaml:3:332: e: 192.0.2.1 is a's already; take it from one of them`,
+			}},
+		{"a member by its MAC, with an address", head + "network: {links: [{name: e, match: {mac: \"52:54:00:00:00:0A\"}, addresses: [dhcp4]}, {name: a, bond: {mode: 802.3ad, members: [{mac: \"52:54:00:00:00:0a\"}]}}]}\n",
+			[]string{`f.yaml:3:75: e is a part of a, and cannot have addresses of its own; move them to a`}},
+		{"a VLAN with larger packets than what it is on", head + "network: {links: [{name: a, mtu: 1500}, {name: v, vlan: {id: 5, link: a}, mtu: 9000}]}\n",
+			[]string{`f.yaml:3:80: mtu 9000 of v is more than that of a below it, 1500; at most 1500, or give a more`}},
+		{"a portal and a path that are on every link", head + "fabrics: {nvme: [{name: n, subsystem: nqn.x:a, paths: [\"tcp://[fe80::40]\", \"tcp://[fe80::40%eth0]\"]}], iscsi: [{name: i, target: eui.02004567A425678D, portals: [\"fe80::50\", {address: \"fe80::51\", host-interface: eth1}]}]}\n",
+			[]string{
+				`f.yaml:3:56: [fe80::40]:4420 is on every link: nothing says on which this one is; add host-interface: LINK, or write fe80::40%INTERFACE`,
+				`f.yaml:3:162: fe80::50 is on every link: nothing says on which this one is; add host-interface: LINK, or write fe80::50%INTERFACE`,
+			}},
 		{"routes that lead nowhere", head + "network: {links: [{name: a}], routes: [{to: default, type: blackhole}, {to: 10.0.0.0/8, type: blackhole, via: 10.0.0.1}, {to: 2001:db8::/32, via: 192.0.2.1}, {to: 10.0.0.0/8, via: 10.0.0.1, source: \"::1\", onlink: true}]}\n",
 			[]string{
 				`f.yaml:3:45: nothing says of which family this default is; write 0.0.0.0/0 or ::/0`,

@@ -87,7 +87,7 @@ func (c *checks) iscsiName(at, s string) {
 		c.fail(at, fmt.Sprintf("at most %d bytes", maxISCSIName), "this iSCSI name has %d bytes", len(s))
 	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == ',' || r == '=' || r == 0x7f }):
 		c.fail(at, "leave out blanks, commas and =", "%q is no iSCSI name", s)
-	case strings.ToLower(s) != s:
+	case strings.HasPrefix(s, "iqn.") && strings.ToLower(s) != s:
 		c.fail(at, fmt.Sprintf("write %q", strings.ToLower(s)), "%q has capital letters, and targets compare names as they are", s)
 	}
 }

@@ -27,6 +27,8 @@ func (n *Network) check(c *checks, at string) {
 	}
 	n.checkStack(c, at)
 	n.checkOwners(c, at)
+	n.checkTwice(c, at)
+	n.checkMTUs(c, at)
 }
 
 func (n *Network) checkLink(c *checks, at, who, link string) {
@@ -72,7 +74,8 @@ func (n *Network) checkOwners(c *checks, at string) {
 	for _, l := range n.Links {
 		for _, p := range l.ports() {
 			for j, other := range n.Links {
-				if other.Name == p.Link && len(other.Addresses) > 0 {
+				is := other.Name == p.Link || !p.Match.Zero() && other.Match.normal() == p.Match.normal()
+				if is && len(other.Addresses) > 0 {
 					c.fail(fmt.Sprintf("%s.links[%d].addresses", at, j), "move them to "+l.Name, "%s is a part of %s, and cannot have addresses of its own", other.Name, l.Name)
 				}
 			}
