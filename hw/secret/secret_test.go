@@ -95,7 +95,7 @@ func TestFromWipesItsSourceAndDestroyTheBuffer(t *testing.T) {
 
 func TestDestroyLeavesNoCopyInTheProcess(t *testing.T) {
 	mark := bytes.Repeat([]byte{0}, 32) // not on the stack, of which growing leaves a copy
-	for i := range mark { // not in the binary, and in memory only as computed here
+	for i := range mark {               // not in the binary, and in memory only as computed here
 		mark[i] = byte(i*37 + os.Getpid())
 	}
 	inverse := make([]byte, len(mark)) // what is searched for, in a form that does not match itself
