@@ -16,6 +16,8 @@ type attempt struct {
 	job   Job           // as it was last written by this attempt, or seen with its lease intact
 	asked task.Deadline // when the lease was last asked for
 	news  chan Job      // the newest record that the loop saw
+
+	lapsed bool // it ended with its lease
 }
 
 // changed hands on what the loop saw; only the newest matters.
@@ -45,6 +47,8 @@ func (a *attempt) work(ctx context.Context) {
 	}
 	if a.watch(ctx, t) {
 		result, failure := t.Result()
+		// The kernel ended it because the queue was silent: no fault of the job, which anybody may take over.
+		a.lapsed = failure != nil && failure.Died && a.deadline().Left() <= 0
 		a.finish(lasting, order, result, failure)
 		return
 	}
@@ -175,6 +179,9 @@ func (a *attempt) conclude(j *Job, o task.Order, result json.RawMessage, f *task
 		finish(Done, "done", "")
 	case f.Cancelled:
 		finish(Cancelled, "cancelled", "")
+	case a.lapsed:
+		j.State = Queued
+		j.end("lost", fmt.Sprintf("the queue did not answer within %v", a.run.Lease*2/3), at)
 	case f.Suspended:
 		j.State = Queued
 		j.end("suspended", "", at)
@@ -203,8 +210,12 @@ func logLine(j Job) string {
 	if j.State == Queued && !j.After.IsZero() {
 		s += fmt.Sprintf(", tried again at %s", j.After.Format(time.RFC3339))
 	}
-	if j.Error != "" {
-		s += ": " + j.Error
+	why := j.Error
+	if j.State == Queued && why == "" {
+		why = j.History[len(j.History)-1].Error
+	}
+	if why != "" {
+		s += ": " + why
 	}
 	return s
 }

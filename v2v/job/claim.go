@@ -26,9 +26,10 @@ func (r *run) claim(ctx context.Context, s seen) (*attempt, error) {
 		return nil, err
 	}
 	asked := task.In(0) // the lease counts from before it was asked for
+	from := ""
 	if j.State == Running {
-		j.end("lost", fmt.Sprintf("no word from %s for %v", j.Lease.Worker, r.Lease), now())
-		r.Log(fmt.Sprintf("job %s: taken over from %s, silent for %v", j.ID, j.Lease.Worker, r.Lease))
+		from = j.Lease.Worker
+		j.end("lost", fmt.Sprintf("no word from %s for %v", from, r.Lease), now())
 	}
 	j.State, j.After, j.Error, j.Code = Running, time.Time{}, "", ""
 	if j.Started.IsZero() {
@@ -44,6 +45,9 @@ func (r *run) claim(ctx context.Context, s seen) (*attempt, error) {
 			delete(r.jobs, j.ID)
 		}
 		return nil, err
+	}
+	if from != "" {
+		r.Log(fmt.Sprintf("job %s: taken over from %s, silent for %v", j.ID, from, r.Lease))
 	}
 	r.jobs[j.ID] = seen{Job: stored, at: time.Now()}
 	return &attempt{run: r, job: stored, asked: asked, news: make(chan Job, 1)}, nil

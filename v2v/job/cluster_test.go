@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"initd/v2v/job"
 )
 
@@ -70,4 +72,43 @@ func TestAClusterLosesANodeAndAWorkerAndNoJob(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "9")); err == nil {
 		t.Error("a job that was not submitted ran")
 	}
+}
+
+// A job whose process the kernel ended because nobody answered for its lease has not failed.
+func TestASilentServerCostsNoTry(t *testing.T) {
+	p := ports(t, 1)
+	server := process(t, "V2V_TEST_NODE", nodeSpec{Name: "n", Dir: filepath.Join(t.TempDir(), "js"), Client: p[0]})
+	where := job.Server{URL: fmt.Sprintf("nats://127.0.0.1:%d", p[0])}
+	q, err := job.Connect(t.Context(), where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	path := filepath.Join(t.TempDir(), "f")
+	j := submit(t, q, job.Spec{Kind: "append"}, work{Path: path, Lines: 1000, Pause: 5 * time.Millisecond})
+	w := process(t, "V2V_TEST_WORKER", workerSpec{Name: "w1", Where: where, Slots: 1, Lease: 1500 * time.Millisecond})
+	until(t, q, j.ID, "progress", func(j job.Job) bool { return j.Progress != nil && j.Progress.Done > 20 })
+	task := children(t, w.Process.Pid)[0]
+	fd, err := unix.PidfdOpen(task, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	send(t, server.Process.Pid, unix.SIGSTOP)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Minute/time.Millisecond))
+		if err == unix.EINTR {
+			continue
+		}
+		if n != 1 {
+			t.Errorf("the task of a lease that nobody renewed is still there: %v", err)
+		}
+		break
+	}
+	send(t, server.Process.Pid, unix.SIGCONT)
+	got := ended(t, q, j.ID)
+	if got.State != job.Done || got.Tries != 0 || got.History[0].Outcome != "lost" {
+		t.Errorf("%s after %d failed attempts: %+v", got.State, got.Tries, got.History)
+	}
+	wantLines(t, path, 1000, len(got.History))
 }

@@ -127,8 +127,10 @@ func playNode(text string) {
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		panic(err)
 	}
-	opts := &server.Options{ServerName: s.Name, Host: "127.0.0.1", Port: s.Client, JetStream: true, StoreDir: s.Dir, NoSigs: true, SyncAlways: true,
-		Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: s.Peer}}
+	opts := &server.Options{ServerName: s.Name, Host: "127.0.0.1", Port: s.Client, JetStream: true, StoreDir: s.Dir, NoSigs: true, SyncAlways: true}
+	if len(s.Routes) > 0 {
+		opts.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: s.Peer}
+	}
 	for _, r := range s.Routes {
 		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", r)})
 	}
