@@ -105,6 +105,17 @@ func (w *Placed) Close() error { return nil }
 // WriteAt is image.Placer's.
 func (w *Placed) WriteAt(p []byte, off int64) (int, error) { return w.F.WriteAt(p, w.Base+off) }
 
+// ReadsZero is image.Placer's.
+func (w *Placed) ReadsZero() bool { return w.Zeros }
+
+// Forget is image.Placer's.
+func (w *Placed) Forget(off, length int64) error {
+	if !w.Zeros || length <= 0 {
+		return nil
+	}
+	return w.F.Zero(w.Base+off, length)
+}
+
 // ZeroAt is image.Placer's.
 func (w *Placed) ZeroAt(off, length int64) error {
 	if w.Zeros || length == 0 {

@@ -18,6 +18,8 @@ const (
 	hole = 4096
 	// deviceHole is that on a device, where zeroing is a request of its own and writing zeros is not slower below it.
 	deviceHole = 128 << 10
+	// ZeroPiece is how much of a device is zeroed at once, in bytes, before a copy looks whether it is to end.
+	ZeroPiece = 256 << 20
 )
 
 // CopyOptions are decisions about a copy. The zero value copies all, as fast as it goes.
@@ -97,7 +99,7 @@ func Copy(ctx context.Context, r image.Reader, w image.Writer, opt CopyOptions) 
 				return err
 			}
 		}
-		err := c.work(ch)
+		err := c.work(ctx, ch)
 		if c.placer != nil || c.w == nil {
 			e.bufs.giveBack(ch)
 		}
@@ -113,7 +115,7 @@ func CopyStream(ctx context.Context, s image.Streamer, w image.Writer, opt CopyO
 	c := newCopier(s.Size(), w, opt)
 	e := c.engine(size)
 	e.produce = fromStream(s, size, e.bufs, &limiter{rate: opt.Rate})
-	e.work = func(_ context.Context, ch *chunk) error { return c.work(ch) }
+	e.work = c.work
 	return c.finish(e.run(ctx))
 }
 
@@ -159,10 +161,10 @@ func (c *copier) engine(size int64) *engine {
 }
 
 // work is what several goroutines do at once with a chunk that was read.
-func (c *copier) work(ch *chunk) error {
+func (c *copier) work(ctx context.Context, ch *chunk) error {
 	if ch.gap {
 		if c.placer != nil {
-			return c.placer.ZeroAt(ch.off, ch.length)
+			return c.zeros(ctx, ch.off, ch.length)
 		}
 		return nil
 	}
@@ -179,6 +181,24 @@ func (c *copier) work(ch *chunk) error {
 		return nil
 	}
 	return c.encode(ch)
+}
+
+// zeros makes a gap read as zeros. On a device that may write all of it, and can take hours: who wants to end it is heard in between.
+func (c *copier) zeros(ctx context.Context, off, length int64) error {
+	if c.placer.ReadsZero() {
+		return c.placer.ZeroAt(off, length)
+	}
+	for length > 0 {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		n := min(length, ZeroPiece)
+		if err := c.placer.ZeroAt(off, n); err != nil {
+			return err
+		}
+		off, length = off+n, length-n
+	}
+	return nil
 }
 
 func (c *copier) encode(ch *chunk) error {
@@ -213,7 +233,7 @@ func (c *copier) encode(ch *chunk) error {
 // place writes what is no zeros to its place: data of a chunk that begin at off.
 func (c *copier) place(ch *chunk, p []byte, off int64) error {
 	least := int64(hole)
-	if z, ok := c.placer.(interface{ ReadsZero() bool }); ok && !z.ReadsZero() {
+	if !c.placer.ReadsZero() {
 		least = deviceHole
 	}
 	return runs(p, least, func(from, to int64, zero bool) error {

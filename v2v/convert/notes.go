@@ -44,6 +44,8 @@ type identity struct {
 	ModTime      int64 // in ns since 1970
 	Inode        uint64
 	Device       uint64
+	// Disk is which one of an archive: two of the same size and map are told apart by nothing else.
+	Disk string
 	// Ends is the SHA-256 of the file's first and last 64 KiB and of its further files' stamps, Map that of all extents: of the tables, then.
 	Ends, Map    []byte
 	TargetFormat string
@@ -54,7 +56,7 @@ type identity struct {
 // identity tells what is being done. A source that cannot be read at its ends has been read there before.
 func (j *job) identity() identity {
 	id := identity{Version: 1, Source: j.Source, SourceFormat: j.out.Source.Format, SourceSize: j.src.Size(), Map: j.maps,
-		TargetFormat: j.format.Name, Size: j.written}
+		TargetFormat: j.format.Name, Size: j.written, Disk: j.Opening.Disk}
 	if abs, err := filepath.Abs(j.Source); err == nil {
 		id.Source = abs
 	}
@@ -85,6 +87,8 @@ func (i identity) differs(o identity) string {
 		return "another version of this program began it"
 	case i.Source != o.Source || i.Inode != o.Inode || i.Device != o.Device:
 		return "it was begun from another file, " + o.Source
+	case i.Disk != o.Disk:
+		return "it was begun from another disk of the archive"
 	case i.SourceSize != o.SourceSize || i.ModTime != o.ModTime || !bytes.Equal(i.Ends, o.Ends) || !bytes.Equal(i.Map, o.Map):
 		return "the source has changed since"
 	case i.SourceFormat != o.SourceFormat || i.TargetFormat != o.TargetFormat || !slices.Equal(i.Options, o.Options) || i.Size != o.Size:

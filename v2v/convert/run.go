@@ -90,6 +90,7 @@ type job struct {
 	written int64 // the size that the target has
 	writer  image.Writer
 	resume  *notes
+	wrong   bool // what was written is not what was to be written
 	out     Outcome
 }
 
@@ -125,7 +126,7 @@ func (j *job) run(ctx context.Context) (err error) {
 		}
 		switch {
 		case err == nil:
-		case j.Resume && j.resume.saved:
+		case j.Resume && j.resume.saved && !j.wrong:
 			j.dst.Keep()
 			err = fmt.Errorf("%w; the same command with --resume goes on at %d of %d bytes", err, j.resume.Offset, j.size)
 		default:
@@ -143,6 +144,8 @@ func (j *job) run(ctx context.Context) (err error) {
 	}
 	if j.Verify {
 		if err := j.verify(ctx); err != nil {
+			// Nobody goes on with that: the mark of the notes lies behind what is wrong.
+			j.wrong = ctx.Err() == nil
 			return err
 		}
 	}
@@ -310,6 +313,9 @@ func (j *job) begin(ctx context.Context) error {
 			if j.writer, err = j.format.Resume(ctx, j.dst, j.written, j.options, j.resume.Writer); err == nil {
 				j.out.Resumed, j.resume.saved = j.resume.Offset, true
 				j.Report(Event{Note: fmt.Sprintf("going on at %d of %d bytes", j.resume.Offset, j.size)})
+				if p, ok := j.writer.(image.Placer); ok {
+					return p.Forget(j.resume.Offset, j.written-j.resume.Offset)
+				}
 				return nil
 			}
 			why = err.Error()
@@ -345,6 +351,9 @@ func (j *job) copy(ctx context.Context) error {
 		j.out.Result, err = Copy(ctx, j.reader, j.writer, opt)
 	}
 	j.out.Format = j.format.Name
+	if p, ok := j.writer.(image.Placer); ok && err == nil && j.written > j.size {
+		err = p.ZeroAt(j.size, j.written-j.size) // the format rounded the size up, and a device may hold anything there
+	}
 	return err
 }
 

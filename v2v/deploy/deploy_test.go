@@ -293,6 +293,43 @@ func TestWhatWasBegunIsGoneOnWithOnlyIfAllIsTheSame(t *testing.T) {
 	}
 }
 
+// Nor would a run that goes on behind the last mark find what is wrong before it.
+func TestADiskThatReadsBackOtherThanItWasWrittenIsBegunAgain(t *testing.T) {
+	raw, qcow2 := templateFile(t, 16, 6)
+	device, backing := loop(t, 24)
+	state := t.TempDir()
+	p := played{Device: device, Image: qcow2, State: state, MarkEvery: 2 << 20}
+	req := p.request()
+	req.Report = func(e Event) {
+		if e.Phase == "copy" && e.Note == "" && e.Offset == e.Size {
+			f, err := os.OpenFile(device, os.O_WRONLY, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			if _, err := f.WriteAt([]byte(strings.Repeat("x", 2<<20)), 0); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	_, err := Run(t.Context(), req)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Kind != Mismatch {
+		t.Fatalf("got %v, want %s", err, Mismatch)
+	}
+	if rec, err := ReadRecord(state, "loop."+backing); err != nil || rec == nil || rec.State != writing || rec.Mark != nil {
+		t.Errorf("the record is %+v, %v", rec, err)
+	}
+	out, err := Run(t.Context(), p.request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.Resumed != 0 {
+		t.Errorf("it went on at %d", out.Resumed)
+	}
+	wantDisk(t, device, raw)
+}
+
 func TestParseByPath(t *testing.T) {
 	for _, tc := range []struct {
 		name string

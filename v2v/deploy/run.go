@@ -66,6 +66,7 @@ func (r *run) openImage(ctx context.Context) error {
 		r.reader.Close()
 		return err
 	}
+	r.rec.Image.Disk = r.Opening.Disk
 	return nil
 }
 
@@ -219,14 +220,20 @@ func (r *run) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.clearRest(); err != nil {
+	if err := r.clearRest(ctx); err != nil {
 		return err
 	}
 	if err := w.Finish(); err != nil {
 		return err
 	}
 	if !r.NoVerify {
-		if err := r.verify(ctx, raw, result.Digest); err != nil {
+		err := r.verify(ctx, raw, result.Digest)
+		if e, ok := errors.AsType[*Error](err); ok && e.Kind == Mismatch {
+			// The next run begins anew: the mark lies behind what is wrong.
+			r.rec.Mark = nil
+			return errors.Join(err, r.rec.save(r.State))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -252,21 +259,27 @@ func (r *run) save(m convert.Mark) error {
 }
 
 // clearRest makes what lies behind the image read as zeros: the end, where a former partition table or array keeps its copy, or all of it.
-func (r *run) clearRest() error {
+func (r *run) clearRest(ctx context.Context) error {
 	const tables = 1 << 20
 	from := r.reader.Size()
 	if end := int64(r.found.Size); !r.WipeRest {
 		from = max(from, end-tables)
 	}
-	length := int64(r.found.Size) - from
-	if length <= 0 {
-		return nil
-	}
 	f, err := r.dst.Main()
 	if err != nil {
 		return err
 	}
-	return f.Zero(from, length)
+	for end := int64(r.found.Size); from < end; {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		n := min(end-from, convert.ZeroPiece)
+		if err := f.Zero(from, n); err != nil {
+			return err
+		}
+		from += n
+	}
+	return nil
 }
 
 func (r *run) verify(ctx context.Context, raw image.Format, want []byte) error {

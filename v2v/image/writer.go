@@ -33,8 +33,12 @@ type Placer interface {
 	Writer
 	// WriteAt writes guest data at a guest offset. Safe for several goroutines on ranges that do not overlap.
 	WriteAt(p []byte, off int64) (int, error)
-	// ZeroAt makes a range read as zeros, by the cheapest way that is certain. Where a fresh target reads as zeros anyway it does nothing.
+	// ZeroAt makes a range read as zeros, by the cheapest way that is certain. Where a fresh target reads as zeros anyway (ReadsZero) it does nothing.
 	ZeroAt(off, length int64) error
+	ReadsZero() bool
+	// Forget makes a range read as zeros that an earlier process may have written to, after the checkpoint that this one goes on from. Where ZeroAt
+	// does it anyway it does nothing.
+	Forget(off, length int64) error
 }
 
 // Checkpointer is implemented by writers that can go on where an earlier process ended.

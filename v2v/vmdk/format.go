@@ -124,7 +124,7 @@ func begin(dst image.Target, size int64, opt image.Options, from *state) (image.
 	d := describe(set, id, size)
 	switch {
 	case set.subformat == monolithicFlat || set.subformat == splitFlat:
-		return newFlatWriter(dst, d, size)
+		return newFlatWriter(dst, d, size, from != nil)
 	case set.subformat == splitSparse:
 		return newSplitWriter(dst, d, size, from)
 	case set.subformat == streamOptimized && (!seekable || set.footer == "on"):

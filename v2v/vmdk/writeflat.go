@@ -43,7 +43,7 @@ func siblingName(base, what string) string {
 	return stem + "-" + what + ".vmdk"
 }
 
-func newFlatWriter(dst image.Target, d description, size int64) (*flatWriter, error) {
+func newFlatWriter(dst image.Target, d description, size int64, resumed bool) (*flatWriter, error) {
 	main, err := dst.Main()
 	if err != nil {
 		return nil, err
@@ -65,6 +65,9 @@ func newFlatWriter(dst image.Target, d description, size int64) (*flatWriter, er
 			return nil, err
 		}
 		n := min(w.split, size-off)
+		if resumed && n > 0 && image.ReadFull(f, make([]byte, 1), n-1) != nil {
+			return nil, fmt.Errorf("%s: vmdk: the unfinished image has lost its file %s", dst.Base(), name)
+		}
 		if err := f.Truncate(n); err != nil {
 			return nil, err
 		}
@@ -111,7 +114,20 @@ func (w *flatWriter) ZeroAt(off, length int64) error {
 	if w.zeros {
 		return nil
 	}
+	return w.zero(off, length)
+}
+
+func (w *flatWriter) zero(off, length int64) error {
 	return w.each(off, length, func(f image.File, in, _, n int64) error { return f.Zero(in, n) })
+}
+
+func (w *flatWriter) ReadsZero() bool { return w.zeros }
+
+func (w *flatWriter) Forget(off, length int64) error {
+	if !w.zeros {
+		return nil
+	}
+	return w.zero(off, length)
 }
 
 // Checkpoint needs no more than the identity: every byte's place is known.

@@ -108,8 +108,7 @@ func (e *extentFile) recover(done int64) error {
 	}
 	e.index = int((done - 1) / coverage)
 	if err := image.ReadFull(e.f, e.gt, int64(e.l.table(e.l.h.gd, e.index))*sector); err != nil {
-		// A file that was never written so far has no table there yet.
-		clear(e.gt)
+		return fmt.Errorf("%s: vmdk: read the tables of the unfinished image: %w", e.name, err)
 	}
 	first := (done - int64(e.index)*coverage + writeUnit - 1) / writeUnit
 	clear(e.gt[first*4:])

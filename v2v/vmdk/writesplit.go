@@ -39,10 +39,28 @@ func newSplitWriter(dst image.Target, d description, size int64, from *state) (*
 	if from.Part >= len(w.lines) {
 		return nil, fmt.Errorf("%s: vmdk: the record of the unfinished image is of another disk", dst.Base())
 	}
+	for _, line := range w.lines[:from.Part] {
+		if err := w.keep(line); err != nil {
+			return nil, err
+		}
+	}
 	w.done = from.Done
 	local := *from
 	local.Done = max(0, from.Done-int64(from.Part)*splitBytes)
 	return w, w.begin(from.Part, &local)
+}
+
+// keep takes over a file that an earlier life finished: it gets its name with the others.
+func (w *splitWriter) keep(line extentLine) error {
+	f, err := w.dst.Sibling(line.file)
+	if err != nil {
+		return err
+	}
+	magic := make([]byte, len(magicSparse))
+	if err := image.ReadFull(f, magic, 0); err != nil || string(magic) != magicSparse {
+		return fmt.Errorf("%s: vmdk: the unfinished image has lost its finished file %s", w.dst.Base(), line.file)
+	}
+	return nil
 }
 
 // begin opens the file of an extent.
