@@ -50,12 +50,12 @@ type Former struct {
 
 // Template identifies an image: a later run goes on only from the same one.
 type Template struct {
-	Path    string    `json:"path"`
-	Format  string    `json:"format"`
-	Size    int64     `json:"size"`    // of the file, in bytes
-	Virtual int64     `json:"virtual"` // of the disk, in bytes
+	Path    string `json:"path"`
+	Format  string `json:"format"`
+	Size    int64  `json:"size"`    // of the file, in bytes
+	Virtual int64  `json:"virtual"` // of the disk, in bytes
 	// Disk is which one of an archive it is, if that was said.
-	Disk string `json:"disk,omitempty"`
+	Disk    string    `json:"disk,omitempty"`
 	ModTime time.Time `json:"modTime"`
 	Inode   uint64    `json:"inode"`
 	// Tables is the SHA-256 of the file's first and last 64 KiB, of its further files' stamps, and of the map of its extents.

@@ -127,6 +127,9 @@ func hostile() map[string]func(image.Source) (image.Reader, error) {
 		"describes beyond its slot":    answers(message{op: opOpen, n: SlotSize + 1}),
 		"describes less than nothing":  answers(message{op: opOpen, n: -1}),
 		"is torn when it says a fault": answers(message{op: opOpen, failed: true, text: []byte("{")}),
+		// An empty record is what the end of the connection looks like.
+		"hangs up while it opens": func(image.Source) (image.Reader, error) { return nil, errors.Join(say(nil), wait()) },
+		"hangs up in a read":      func(image.Source) (image.Reader, error) { return &patterned{size: 1024, hangUp: true}, nil },
 		"asks for siblings without end": func(src image.Source) (image.Reader, error) {
 			for {
 				if _, err := src.Sibling("no"); err == nil {
@@ -194,11 +197,15 @@ type patterned struct {
 	size, unit int64
 	list       []image.Extent
 	own, loop  bool
+	hangUp     bool // the connection, and live on
 }
 
 func (p *patterned) ReadAt(b []byte, off int64) (int, error) {
 	//lint:ignore SA5002 a decoder that never ends is what is wanted
 	for p.loop {
+	}
+	if p.hangUp {
+		return 0, errors.Join(say(nil), wait())
 	}
 	for i := range b {
 		x := off + int64(i)

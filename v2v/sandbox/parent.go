@@ -63,11 +63,27 @@ func (p *process) ask(ctx context.Context, m message) (reply message, slot []byt
 // post sends a question for a slot that the caller holds.
 func (p *process) post(m message) error {
 	p.asked[m.slot].Store(true)
-	if err := p.send(m, -1); err != nil {
-		<-p.gone
-		return p.err
+	err := p.send(m, -1)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if !errors.Is(err, unix.EPIPE) { // of a child that is there
+		p.end(fmt.Errorf("ask the reader of %s: %w", p.name, err))
+	}
+	p.hungUp()
+	return p.err
+}
+
+// hungUp waits for the end of a child that has closed its socket, which says why. One that lives on without is not waited for.
+func (p *process) hungUp() {
+	t := time.NewTimer(p.opt.Busy)
+	defer t.Stop()
+	select {
+	case <-p.gone:
+	case <-t.C:
+		p.end(protocol(p.name, "nothing any more"))
+		<-p.gone
+	}
 }
 
 // await waits for the answer in a slot. After an error that is not the answer the child is gone, and the slot is never used again.
@@ -146,7 +162,7 @@ func (p *process) cpu() time.Duration {
 func (p *process) send(m message, fd int) error {
 	p.sending.Lock()
 	defer p.sending.Unlock()
-	return p.socket.send(m, fd)
+	return p.socket.send(m, fd, p.opt.Quiet)
 }
 
 // listen receives until the child closes its end. It trusts no number that it is told.
@@ -160,6 +176,7 @@ func (p *process) listen() {
 			return
 		}
 		if m.op == 0 {
+			p.hungUp()
 			return
 		}
 		if m.op == opSibling {

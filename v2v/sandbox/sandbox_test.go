@@ -204,6 +204,44 @@ func TestAReadThatNeverEnds(t *testing.T) {
 	wantFault(t, err, CodeBusy, r.name, "")
 }
 
+func TestAChildThatHangsUpIsNotWaitedFor(t *testing.T) {
+	src := input(t, strings.Repeat("x", 1024))
+	_, err := Open(t.Context(), src, Options{Format: "hangs up while it opens", Busy: time.Second})
+	wantFault(t, err, CodeProtocol, src.Name(), "nothing any more")
+	r := opened(t, "hangs up in a read")
+	for range 2 { // the one that it hangs up in, and one behind it
+		_, err = r.ReadAt(make([]byte, 512), 0)
+		wantFault(t, err, CodeProtocol, r.name, "nothing any more")
+	}
+}
+
+// A question has an end also where the child takes nothing out of its socket any more.
+func TestWhoDoesNotListenIsNotWaitedFor(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[1])
+	w, err := pollable(os.NewFile(uintptr(pair[0]), "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	for err == nil {
+		err = w.send(message{op: opRead}, -1, 100*time.Millisecond)
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAQuestionThatIsTooLongIsAnError(t *testing.T) {
+	r := opened(t, "pattern")
+	if _, _, _, err := r.ask(t.Context(), message{op: opRead, n: 1, text: make([]byte, maxText+1)}); err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestFurtherFilesComeFromTheParentOrNotAtAll(t *testing.T) {
 	src := input(t, "further")
 	if err := os.WriteFile(filepath.Join(filepath.Dir(src.Name()), "further"), []byte(strings.Repeat("y", 512)), 0o600); err != nil {

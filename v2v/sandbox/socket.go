@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,7 +39,11 @@ func pollable(f *os.File) (*waiting, error) {
 
 func (w *waiting) close() { w.f.Close() }
 
-func (w *waiting) send(m message, fd int) (err error) {
+// send waits for room at most so long: the other side may have stopped to listen.
+func (w *waiting) send(m message, fd int, most time.Duration) (err error) {
+	if err := w.f.SetWriteDeadline(time.Now().Add(most)); err != nil {
+		return err
+	}
 	closed := w.conn.Write(func(socket uintptr) bool {
 		err = send(int(socket), m, fd)
 		return !errors.Is(err, unix.EAGAIN)
