@@ -51,7 +51,7 @@ func (s *state) decideMissing(now time.Duration) (decision, bool) {
 	if first == nil {
 		return decision{}, false
 	}
-	return s.giveUp(first, now, "all else is done, and no device has come for "+short(time.Duration(s.last.u.Patience))+": still waiting for "+s.explainFirst(first)), true
+	return s.giveUp(first, now, "still waiting for "+s.explainFirst(first)+"; all else is done, and no device has come for "+short(time.Duration(s.last.u.Patience))), true
 }
 
 // lacksDevice tells whether the unit waits for a device that is not there, and whether it waits for nothing else but units.

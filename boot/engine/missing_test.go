@@ -26,7 +26,7 @@ func TestMissingDevicesDoNotHoldUpWhatIsDoneWithoutThem(t *testing.T) {
 		g.wants(map[string]report.State{"root": report.Done, "luks/a": report.Done, "luks/b": report.Waiting, "mount/b": report.Waiting, "ready": report.Waiting})
 		g.after(100 * time.Millisecond)
 		g.wants(map[string]report.State{"luks/b": report.Degraded, "mount/b": report.Degraded, "ready": report.Done})
-		const reason = "all else is done, and no device has come for 2s: still waiting for block/b: no such device"
+		const reason = "still waiting for block/b: no such device; all else is done, and no device has come for 2s"
 		if list := g.log.find(report.UnitChanged, "luks/b"); list[len(list)-1].Reason != reason {
 			t.Errorf("got %q, want %q", list[len(list)-1].Reason, reason)
 		}

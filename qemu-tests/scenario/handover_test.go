@@ -139,7 +139,7 @@ func TestTheMachineIsHandedOverToADebianOnLUKS(t *testing.T) {
 	// Two disks are not there: nobody waits for them until the budget is over.
 	m.WaitEvent("ready without the missing disks", vm.Is("ready"), vm.Guard)
 	for _, id := range []string{"luks/later", "luks/asked"} {
-		const why = "all else is done, and no device has come for 2s: still waiting for id/virtio-"
+		why := "still waiting for id/virtio-" + strings.TrimPrefix(id, "luks/") + ": no device answers; all else is done"
 		if e := last(room.Told(t, m), id); e.State != breport.Degraded || !strings.HasPrefix(e.Reason, why) {
 			t.Errorf("%s is %q (%q), want degraded: %s...", id, e.State, e.Reason, why)
 		}
