@@ -46,6 +46,7 @@ type FirmwareNVMe struct {
 	// Authenticates: the subsystem refuses hosts without DH-HMAC-CHAP, and the
 	// table holds no secret.
 	Authenticates bool `json:"authenticates,omitempty"`
+	TLS           bool `json:"tls,omitempty"` // it takes connections by TLS only
 	HeaderDigest  bool `json:"headerDigest,omitempty"`
 	DataDigest    bool `json:"dataDigest,omitempty"`
 }

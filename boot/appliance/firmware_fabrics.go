@@ -51,6 +51,10 @@ func (m *firmwareMerge) nvme(from string, f FirmwareNVMe) {
 	}
 	one := NVMe{Name: name, Subsystem: f.NQN, HostNQN: f.HostNQN, HostID: f.HostID}
 	one.Options.HeaderDigest, one.Options.DataDigest = f.HeaderDigest, f.DataDigest
+	if f.TLS {
+		one.TLS = &NVMeTLS{}
+		m.note("%s: subsystem %s takes connections by TLS only: its key has to be in a keyring, and tlshd has to run", from, f.NQN)
+	}
 	if one.Paths = paths; f.NQN == "" {
 		one.Paths, one.Discovery = nil, paths
 	}

@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,5 +34,13 @@ func TestGatewaysOfTheFirmware(t *testing.T) {
 				t.Errorf("%q (-want +got):\n%s", notes, diff)
 			}
 		})
+	}
+}
+
+func TestASubsystemOfTheFirmwareThatWantsTLSIsNotTriedWithout(t *testing.T) {
+	n := FirmwareNVMe{NQN: "nqn.x:a", Paths: []FirmwarePath{{Address: netip.MustParseAddrPort("192.0.2.40:4420")}}, TLS: true}
+	whole, notes := (&Appliance{}).WithFirmware([]Firmware{{From: "NBFT", NVMe: []FirmwareNVMe{n}}})
+	if whole.Fabrics.NVMe[0].TLS == nil || len(notes) != 1 || !strings.Contains(notes[0], "tlshd") {
+		t.Errorf("%+v, %q", whole.Fabrics.NVMe[0], notes)
 	}
 }

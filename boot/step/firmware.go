@@ -86,7 +86,11 @@ func firmwareNVMe(t firmware.Table) []appliance.FirmwareNVMe {
 		}
 		f := &list[i]
 		f.HeaderDigest, f.DataDigest = f.HeaderDigest || s.HeaderDigest, f.DataDigest || s.DataDigest
-		f.Authenticates = f.Authenticates || slices.ContainsFunc(t.Security, func(p firmware.Security) bool { return p.Index == s.Security && p.Required })
+		for _, p := range t.Security {
+			if s.Security != 0 && p.Index == s.Security {
+				f.Authenticates, f.TLS = f.Authenticates || p.Required, f.TLS || p.ChannelRequired
+			}
+		}
 		for _, p := range firmwarePaths(t, s) {
 			if !slices.Contains(f.Paths, p) {
 				f.Paths = append(f.Paths, p)

@@ -162,8 +162,10 @@ func expandISCSI(x *plan.Expansion) {
 			}
 			paths = append(paths, plan.Resource(iscsiPathID(i.Name, net.JoinHostPort(host, strconv.Itoa(port)))))
 			for _, l := range s.LUNs {
-				if s.Multipath { // a leg must not be opened by what is on it
-					u.Claims = append(u.Claims, plan.Resource(fmt.Sprintf("%s/path/ip-%s:%d-iscsi-%s-lun-%s", plan.ClassBlock, host, port, i.Target, lunPath(l.LUN))))
+				for _, n := range iscsi.Addresses(l.LUN) {
+					if s.Multipath { // a leg must not be opened by what is on it
+						u.Claims = append(u.Claims, plan.Resource(fmt.Sprintf("%s/path/ip-%s:%d-iscsi-%s-lun-%s", plan.ClassBlock, host, port, i.Target, lunPath(n))))
+					}
 				}
 			}
 		}

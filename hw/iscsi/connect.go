@@ -245,7 +245,7 @@ func (k *Kernel) Scan(ctx context.Context, rec Record) error {
 	}
 	defer release()
 	for _, lun := range rec.Config.LUNs {
-		for _, n := range addresses(lun) {
+		for _, n := range Addresses(lun) {
 			if err := scan(rec.Host, strconv.FormatUint(n, 10)); err != nil {
 				return fmt.Errorf("look for LUN %d of %s: %w", lun, rec.Config.Target, err)
 			}
@@ -292,7 +292,7 @@ func (k *Kernel) missing(rec Record) (*NoLUNError, error) {
 
 // Disk returns the disk of a LUN.
 func (s Session) Disk(lun uint64) (Disk, bool) {
-	for _, n := range addresses(lun) {
+	for _, n := range Addresses(lun) {
 		for _, d := range s.Disks {
 			if d.LUN == n {
 				return d, true
@@ -307,9 +307,9 @@ func present(d Disk) bool {
 	return err == nil
 }
 
-// addresses are the numbers by which the kernel and sysfs may count a LUN: from 256 on arrays use the flat address space
+// Addresses are the numbers by which the kernel and sysfs may count a LUN: from 256 on arrays use the flat address space
 // (SAM-5, 4.7.7.4, scsilun_to_int), LIO does not.
-func addresses(lun uint64) []uint64 {
+func Addresses(lun uint64) []uint64 {
 	if lun >= 256 && lun < 1<<14 {
 		return []uint64{lun, lun | 1<<14}
 	}

@@ -18,7 +18,7 @@ func (k *Kernel) unit(session uint32, lun uint64) (dir string, ok bool) {
 	list := units(k.sys, real)
 	i := slices.IndexFunc(list, func(u string) bool {
 		n, err := strconv.ParseUint(u[strings.LastIndexByte(u, ':')+1:], 10, 64)
-		return err == nil && slices.Contains(addresses(lun), n)
+		return err == nil && slices.Contains(Addresses(lun), n)
 	})
 	if i < 0 {
 		return "", false
