@@ -204,6 +204,7 @@ func (a *linkAction) follow(u *plan.Unit, s linkSpec, kernel string) {
 // Nothing is taken away meanwhile: leases and addresses stay.
 func (a *linkAction) watch(ctx context.Context, unit string, s linkSpec, kernel string) {
 	was, lost := false, ""
+	joined := joiner{join: func() error { return link.Join(s.config()) }, note: a.deps.Note}
 	err := link.Watch(ctx, func(st *link.State) {
 		i, err := st.Find(link.Match{Name: kernel})
 		why := ""
@@ -221,14 +222,40 @@ func (a *linkAction) watch(ctx context.Context, unit string, s linkSpec, kernel 
 			lost = why
 		}
 		was = was || why == ""
-		if c := s.config(); link.CanJoin(st, c) {
-			if err := link.Join(c); err != nil {
-				a.deps.Note(err.Error())
-			}
+		if link.CanJoin(st, s.config()) {
+			joined.try()
 		}
 	})
 	if err != nil {
 		a.deps.Note(fmt.Sprintf("%s is not watched any more: %v", unit, err))
+	}
+}
+
+// joinPause lies between two attempts to put parts into a bond or bridge that
+// failed: an attempt is a change of links itself, of which the watch is told.
+const joinPause = 10 * time.Second
+
+// joiner puts parts that come late where they belong.
+type joiner struct {
+	join func() error
+	note func(string)
+
+	failed time.Time // when the last attempt did; zero: it did not
+	said   string
+}
+
+func (j *joiner) try() {
+	if !j.failed.IsZero() && time.Since(j.failed) < joinPause {
+		return
+	}
+	err := j.join()
+	if err == nil {
+		j.failed, j.said = time.Time{}, ""
+		return
+	}
+	if j.failed = time.Now(); err.Error() != j.said {
+		j.said = err.Error()
+		j.note(j.said)
 	}
 }
 
