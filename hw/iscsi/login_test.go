@@ -298,3 +298,19 @@ func FuzzLogin(f *testing.F) {
 		}
 	})
 }
+
+func TestATargetWithoutDigestsIsNoBreachOfTheProtocol(t *testing.T) {
+	s, err := Settings{HeaderDigest: []string{digestCRC}, DataDigest: []string{digestCRC, none}}.filled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newNegotiation(s, false)
+	n.offers()
+	var refused *UnacceptedError
+	if _, err := n.take(pair{keyHeaderDigest, none}); !errors.As(err, &refused) || refused.Error() != "the target rejects HeaderDigest=CRC32C" {
+		t.Errorf("digests or nothing: %v", err)
+	}
+	if reply, err := n.take(pair{keyDataDigest, none}); err != nil || reply != "" || n.result().DataDigest {
+		t.Errorf("digests or none: %q, %v, %+v", reply, err, n.result())
+	}
+}

@@ -107,10 +107,13 @@ func (n *negotiation) settle(key, value string, ours bool) (result string, known
 				break // an answer is one value
 			}
 		}
-		if ours {
-			return "", true, protocol("%s=%q was not offered", key, short(value))
+		switch {
+		case !ours:
+			return answerReject, true, nil
+		case value == none: // beside which nothing was offered; Reject is what it should have said
+			return "", true, &UnacceptedError{Key: key, Offered: n.offered[key]}
 		}
-		return answerReject, true, nil
+		return "", true, protocol("%s=%q was not offered", key, short(value))
 	}
 	truth := func(into *bool, own, or bool) (string, bool, error) {
 		if value != yes && value != no {
