@@ -20,6 +20,8 @@ func TestProblemsOfISCSI(t *testing.T) {
 		{"a source of the other family", entry("target: iqn.2026-01.net.example:d, portals: [{address: 192.0.2.50, host-address: \"2001:db8::1\"}]"), "is none from which 192.0.2.50 could be reached"},
 		{"more paths than portals", entry(good + ", min-paths: 2"), "2 portals cannot be logged in to, of 1"},
 		{"a LUN twice", entry(good + ", luns: [{lun: 1, name: a}, {lun: 1, name: b}]"), "LUN 1 stands twice"},
+		{"a LUN that is called as another one is numbered", entry(good + ", luns: [{lun: 2}, {lun: 1, name: \"2\"}]"), "LUN 1 would be called as fabrics.iscsi[0].luns[0] is"},
+		{"a portal by two interfaces", entry("target: iqn.2026-01.net.example:d, portals: [192.0.2.50, {address: 192.0.2.50, host-interface: eth1}]"), "make a bond of the interfaces"},
 		{"a LUN that is none", entry(good + ", luns: [{lun: 20000}]"), "20000 is no LUN"},
 		{"CHAP by a question", entry(good + ", chap: {user: u, secret: prompt}"), "neither made up nor asked for"},
 		{"a mutual name without its secret", entry(good + ", chap: {user: u, secret: {file: /x}, mutual-user: t}"), "no secret by which it proves it"},

@@ -31,7 +31,7 @@ func (i *ISCSI) check(c *checks, at string) {
 		}
 		if k, ok := luns[l.LUN]; ok {
 			c.fail(here+".lun", "remove one of them", "LUN %d stands twice: in %s.luns[%d] and here", l.LUN, at, k)
-		} else if k, ok := names[l.NameOr()]; ok && l.Name == "" {
+		} else if k, ok := names[l.NameOr()]; ok && (l.Name == "" || i.LUNs[k].Name == "") {
 			c.fail(here+".lun", "give it another name", "LUN %d would be called as %s.luns[%d] is", l.LUN, at, k)
 		}
 		luns[l.LUN], names[l.NameOr()] = j, j
@@ -59,7 +59,11 @@ func (i *ISCSI) checkPortals(c *checks, at string) {
 		p.checkHost(c, here, to, host)
 		key := net.JoinHostPort(host, strconv.Itoa(port))
 		if k, ok := seen[key]; ok {
-			c.fail(here, "remove one of them", "%s stands twice: in %s.portals[%d] and here", p.Address, at, k)
+			hint := "remove one of them"
+			if o := i.Portals[k]; o.HostInterface != p.HostInterface || o.HostAddress != p.HostAddress {
+				hint = "a portal has one session: make a bond of the interfaces, or name another portal of the target"
+			}
+			c.fail(here, hint, "%s stands twice: in %s.portals[%d] and here", p.Address, at, k)
 		}
 		seen[key] = j
 	}
