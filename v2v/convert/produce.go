@@ -172,13 +172,13 @@ func (c *chunk) readPlain(plain io.ReaderAt) bool {
 
 func readFull(r io.ReaderAt, p []byte, off int64) error {
 	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
+	switch {
+	case err != nil && !errors.Is(err, io.EOF): // also with a count that says that all is there
+		return err
+	case n < len(p):
 		return fmt.Errorf("read at %d: only %d of %d bytes came", off, n, len(p))
 	}
-	return err
+	return nil
 }
 
 // piece is what a stream gives at once.

@@ -139,9 +139,6 @@ func (j *job) run(ctx context.Context) (err error) {
 	if err := j.copy(ctx); err != nil {
 		return err
 	}
-	if err := j.writer.Finish(); err != nil {
-		return err
-	}
 	if j.Verify {
 		if err := j.verify(ctx); err != nil {
 			// Nobody goes on with that: the mark of the notes lies behind what is wrong.
@@ -333,6 +330,7 @@ func (j *job) begin(ctx context.Context) error {
 	return err
 }
 
+// copy writes all, and finishes.
 func (j *job) copy(ctx context.Context) error {
 	opt := CopyOptions{Workers: j.Workers, Rate: j.Rate, Digest: j.Verify}
 	opt.Progress = func(p Progress) { j.Report(Event{Phase: "copy", Progress: p, Total: j.total}) }
@@ -345,10 +343,21 @@ func (j *job) copy(ctx context.Context) error {
 	if j.src != nil && j.Open != nil && slices.Contains([]string{"qcow2", "vdi"}, j.out.Source.Format) {
 		opt.Plain = j.src
 	}
-	if j.stream != nil {
-		j.out.Result, err = CopyStream(ctx, j.stream, j.writer, opt)
-	} else {
-		j.out.Result, err = Copy(ctx, j.reader, j.writer, opt)
+	all := func() (done Result, err error) {
+		if j.stream != nil {
+			done, err = CopyStream(ctx, j.stream, j.writer, opt)
+		} else {
+			done, err = Copy(ctx, j.reader, j.writer, opt)
+		}
+		if err == nil {
+			err = j.writer.Finish()
+		}
+		return done, err
+	}
+	if j.dst.Seekable() {
+		j.out.Result, err = all()
+	} else { // whoever reads the pipe may read no more
+		j.out.Result, err = orDone(ctx, all)
 	}
 	j.out.Format = j.format.Name
 	if p, ok := j.writer.(image.Placer); ok && err == nil && j.written > j.size {

@@ -128,7 +128,10 @@ func (s *Source) NextData(from int64) (start, end int64, err error) {
 	start, err = unix.Seek(int(s.f.Fd()), from, unix.SEEK_DATA)
 	switch {
 	case errors.Is(err, unix.ENXIO):
-		// SEEK_DATA inside the last hole, or the file was cut meanwhile.
+		// SEEK_DATA inside the last hole, unless the file was cut meanwhile.
+		if now, err := unix.Seek(int(s.f.Fd()), 0, unix.SEEK_END); err == nil && now < s.size {
+			return 0, 0, image.Corruptf(s.name, "", "raw-cut", "the file became shorter while it was read: it had %d bytes, and has %d", s.size, now)
+		}
 		return 0, 0, io.EOF
 	case errors.Is(err, unix.EINVAL):
 		return from, s.size, nil
@@ -180,7 +183,7 @@ func (s *Source) Sibling(name string) (image.Source, error) {
 	case errors.Is(err, unix.EXDEV):
 		return nil, refuse("lies outside the image's directory")
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", s.name, &fs.PathError{Op: "open", Path: filepath.Join(s.dir, name), Err: err})
+		return nil, &fs.PathError{Op: "open", Path: filepath.Join(s.dir, name), Err: err}
 	}
 	f := os.NewFile(uintptr(fd), filepath.Join(s.dir, name))
 	info, err := f.Stat()

@@ -78,7 +78,10 @@ func (r *reader) readSome(p []byte, off int64) (int, error) {
 	case e.Compressed:
 		return r.readCompressed(p, off)
 	}
-	return len(p), r.readPlain(p, e.Place)
+	if err := r.readPlain(p, e.Place); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // readPlain reads from the file; what lies past its end reads as zeros, as QEMU leaves the last cluster short.
@@ -108,7 +111,10 @@ func (r *reader) readCompressed(p []byte, off int64) (int, error) {
 	}
 	place, length := r.stream(e)
 	if off == start && int64(len(p)) == cs {
-		return len(p), r.decode.cluster(r, p, place, length, start)
+		if err := r.decode.cluster(r, p, place, length, start); err != nil {
+			return 0, err
+		}
+		return len(p), nil
 	}
 	whole := r.decode.scratch(int(cs))
 	defer r.decode.release(whole)

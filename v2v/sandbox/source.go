@@ -60,6 +60,9 @@ func (s *source) NextData(from int64) (start, end int64, err error) {
 	}
 	start, err = unix.Seek(s.fd, from, unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) {
+		if now, err := unix.Seek(s.fd, 0, unix.SEEK_END); err == nil && now < s.size {
+			return 0, 0, image.Corruptf(s.name, "", "raw-cut", "the file became shorter while it was read: it had %d bytes, and has %d", s.size, now)
+		}
 		return 0, 0, io.EOF
 	}
 	if err != nil { // a file system or device that does not know: everything is data

@@ -122,7 +122,7 @@ func decodeFault(text []byte, name string) error {
 	case f.Kind == "eof":
 		return io.EOF
 	case f.Kind == "unexpected-eof":
-		return io.ErrUnexpectedEOF
+		return endedEarly(Clean(f.Text))
 	case f.Kind == "image" && f.Image != nil && f.Image.Fault >= image.Refused && f.Image.Fault <= image.Undeclared:
 		e := *f.Image
 		e.Code, e.Image, e.Format, e.What, e.Do = Clean(e.Code), Clean(e.Image), Clean(e.Format), Clean(e.What), Clean(e.Do)
@@ -130,6 +130,12 @@ func decodeFault(text []byte, name string) error {
 	}
 	return errors.New(Clean(f.Text))
 }
+
+// endedEarly is an io.ErrUnexpectedEOF that says of what.
+type endedEarly string
+
+func (e endedEarly) Error() string { return string(e) }
+func (e endedEarly) Unwrap() error { return io.ErrUnexpectedEOF }
 
 // Clean makes a text fit for a terminal and a log: one line, nothing that moves a cursor, bounded.
 func Clean(s string) string {

@@ -270,6 +270,9 @@ func (o *overlay) ReadAt(p []byte, off int64) (int, error) {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return n, err
 		}
+		if off+int64(n) < o.src.Size() {
+			return n, fmt.Errorf("%w: the file became shorter while it was read", io.ErrUnexpectedEOF)
+		}
 		clear(p[n:]) // the file grows by the replay
 	}
 	end := off + int64(len(p))
