@@ -59,7 +59,11 @@ func wait(ctx context.Context, sys *sysfs.FS, d Disk, most time.Duration, reason
 				relevant = e.Action == uevent.Overflow || slices.Contains([]string{"block", "iscsi_session", "iscsi_connection", "scsi"}, e.Subsystem)
 			case <-ctx.Done():
 				if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-					return found{}, &Error{Kind: NotThere, Disk: d.String(), What: fmt.Sprintf("not there after %v: %s", most, last), Do: "log in to the target, or see what it exports to this initiator"}
+					e := &Error{Kind: NotThere, Disk: d.String(), What: fmt.Sprintf("not there after %v: %s", most, last)}
+					if d.Device == "" {
+						e.Do = "log in to the target, or see what it exports to this initiator"
+					}
+					return found{}, e
 				}
 				return found{}, context.Cause(ctx)
 			}
