@@ -96,6 +96,18 @@ func TestAGapOfADeviceIsZeroedWhole(t *testing.T) {
 	}
 }
 
+// A format that rounds the size up shows what a device held there before.
+func TestWhatTheFormatAddsToADiskIsZeroed(t *testing.T) {
+	d := &device{}
+	j := &job{Request: Request{Report: func(Event) {}}, reader: small{bytes.Repeat([]byte{7}, 1024), 1024}, writer: d, size: 1024, written: 4096}
+	if err := j.copy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]span{{1024, 3072, -1}}, d.zeroed, cmp.AllowUnexported(span{})); diff != "" {
+		t.Errorf("zeroed (-want +got):\n%s", diff)
+	}
+}
+
 // A request to zero 4 KiB costs a device more than 4 KiB of zeros among other data.
 func TestFewZerosAmongDataAreWrittenToADevice(t *testing.T) {
 	data := bytes.Repeat([]byte{7}, 1<<20)
@@ -193,6 +205,37 @@ func TestWhatReadsBackOtherThanItWasWrittenIsNotGoneOnWith(t *testing.T) {
 	req.Report, req.Verify = nil, false
 	if out := mustRun(t, req); out.Resumed != 0 {
 		t.Errorf("it went on at %d", out.Resumed)
+	}
+	imagetest.Compare(t, "raw", src, "raw", dst)
+}
+
+// huge is a disk with more data than any file system has room for.
+type huge struct{ image.Reader }
+
+func (h huge) Size() int64 { return 1 << 55 }
+
+func (h huge) Extents(int64) iter.Seq2[image.Extent, error] {
+	return func(yield func(image.Extent, error) bool) {
+		yield(image.Extent{Length: h.Size(), Kind: image.Data, Place: -1}, nil)
+	}
+}
+
+func TestWhatIsUnfinishedOutlastsAWantOfRoom(t *testing.T) {
+	src, dst := filepath.Join(t.TempDir(), "src"), filepath.Join(t.TempDir(), "dst")
+	testDisk().WriteRaw(t, src)
+	req := Request{Source: src, SourceFormat: "raw", Target: dst, TargetFormat: "raw", Resume: true, Workers: 1}
+	unfinished(t, req)
+	full := req
+	full.Open = func(ctx context.Context, s *file.Source, format string, opt image.OpenOptions) (image.Reader, error) {
+		r, err := openDirect(ctx, s, format, opt)
+		return huge{r}, err
+	}
+	_, err := Run(t.Context(), full)
+	if e, ok := errors.AsType[*image.Error](err); !ok || e.Code != "no-space" {
+		t.Fatalf("got %v", err)
+	}
+	if out := mustRun(t, req); out.Resumed == 0 {
+		t.Error("it began again")
 	}
 	imagetest.Compare(t, "raw", src, "raw", dst)
 }

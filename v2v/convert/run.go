@@ -283,7 +283,11 @@ func (j *job) openTarget(ctx context.Context) error {
 	}
 	if !j.NoSpaceCheck && j.total > 0 {
 		if err := dst.CheckSpace(j.need()); err != nil {
-			dst.Abort()
+			if dst.Resumed() {
+				dst.Keep() // for a run that has the room
+			} else {
+				dst.Abort()
+			}
 			return err
 		}
 	}

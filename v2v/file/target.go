@@ -468,11 +468,13 @@ func (t *Target) CheckSpace(need int64) error {
 	if err := unix.Fstatfs(int(t.main.f.Fd()), &fs); err != nil {
 		return fmt.Errorf("%s: ask how much room is left: %w", t.said, err)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(t.main.f.Fd()), &st); err != nil {
-		return err
+	free := int64(fs.Bavail) * fs.Bsize
+	for _, path := range append(t.beside(filepath.Base(PartPath(t.path))+"."), PartPath(t.path)) {
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err == nil {
+			free += st.Blocks * 512 // unfinished files count for what they have
+		}
 	}
-	free := int64(fs.Bavail)*fs.Bsize + st.Blocks*512 // an unfinished file counts for what it has
 	if need > free {
 		return &image.Error{Fault: image.TooLarge, Code: "no-space", Image: t.said,
 			What: fmt.Sprintf("up to %d bytes are needed, and the file system of %s has %d left", need, filepath.Dir(t.path), free),
