@@ -12,6 +12,7 @@ import (
 	"initd/initd/cli"
 	"initd/v2v/convert"
 	"initd/v2v/image"
+	"initd/v2v/sandbox"
 )
 
 // Exit statuses of qemu-img check.
@@ -90,6 +91,7 @@ type finding struct {
 	LeakedBytes int64    `json:"leaked-bytes"`
 	NotCounted  string   `json:"not-counted,omitempty"`
 	Findings    []string `json:"findings,omitempty"`
+	Warnings    []string `json:"warnings,omitempty"`
 }
 
 // look opens and checks the image. The error carries the exit status.
@@ -100,7 +102,7 @@ func (f *finding) look(ctx context.Context, o reading, tables bool, m *meter) er
 	}
 	defer r.Close()
 	info := r.Info()
-	f.Format, f.VirtualSize = info.Format, r.Size()
+	f.Format, f.VirtualSize, f.Warnings = info.Format, r.Size(), info.Warnings
 	out, err := checkAll(ctx, r, tables, m)
 	if err != nil {
 		return f.failed(err)
@@ -139,6 +141,9 @@ func (f *finding) print(w io.Writer, tables bool) {
 		what = "the data were not read"
 	}
 	fmt.Fprintf(w, "%s: no damage found; %s, %s of %s.\n", f.Filename, f.Format, what, bytesText(f.VirtualSize))
+	for _, s := range f.Warnings {
+		fmt.Fprintf(w, "Note: %s.\n", sandbox.Clean(s))
+	}
 	if f.NotCounted != "" {
 		fmt.Fprintf(w, "Counts of references were not compared: %s.\n", f.NotCounted)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -99,7 +100,11 @@ func status(ctx context.Context, name string, err error, stderr io.Writer) int {
 		if c := codeOf(err); c != "" {
 			text += " [" + c + "]"
 		}
-		fmt.Fprintf(stderr, "%s: %s\n", name, text)
+		lines := strings.Split(text, "\n")
+		for i := range lines {
+			lines[i] = sandbox.Clean(lines[i]) // an image may have given the names in it
+		}
+		fmt.Fprintf(stderr, "%s: %s\n", name, strings.Join(lines, "\n"))
 	}
 	return code
 }

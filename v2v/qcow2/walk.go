@@ -182,6 +182,9 @@ func (w *walker) checkEntry(guest int64, e, sub uint64) error {
 		return w.corrupt("qcow2-subclusters", "parts of the cluster at %d are stored, and it has no place", guest)
 	case off >= w.src.Size() && e&zeroFlag == 0 && (!w.extended || sub&0xffffffff != 0):
 		return w.corrupt("qcow2-data-offset", "the cluster at %d lies at %d, and the file ends at %d", guest, off, w.src.Size())
+	case off != 0 && e&zeroFlag == 0 && off+w.clusterSize() > w.src.Size() && guest+w.src.Size()-off < w.size:
+		// QEMU reads such images too, and writes whole clusters.
+		w.warnings = append(w.warnings, fmt.Sprintf("the file ends inside the cluster at %d of the disk: what is missing reads as zeros; it may have been cut", guest))
 	}
 	return nil
 }
