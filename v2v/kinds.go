@@ -108,8 +108,9 @@ func deployTask(ctx context.Context, o task.Order, report func(task.Progress)) (
 	if o.Clean {
 		return nil, nil // what was written to a disk stays; its record says that it is unfinished
 	}
+	d.job = o.Job
 	if o.Again {
-		d.Fresh = false
+		d.Fresh, d.since = false, o.Started
 	}
 	rate := newRate(report)
 	out, err := d.do(ctx, func(e deploy.Event) {

@@ -28,6 +28,10 @@ type Request struct {
 	Files         file.OpenOptions
 	// Machine is whose disk it becomes, for the record; it may be empty.
 	Machine string
+	// Job is what this is an attempt at, for the record. If an earlier one, begun after Since, had ended and could not say so, nothing is done again;
+	// without Since all is.
+	Job   string
+	Since time.Time
 	// Force overwrites what is known on the disk.
 	Force bool
 	// Fresh begins anew where an earlier run could be gone on with.

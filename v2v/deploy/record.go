@@ -26,6 +26,7 @@ type Record struct {
 	Version int       `json:"version"`
 	State   string    `json:"state"` // writing or done
 	Machine string    `json:"machine,omitempty"`
+	Job     string    `json:"job,omitempty"`
 	Image   Template  `json:"image"`
 	Target  Target    `json:"target"`
 	Started time.Time `json:"started"`
@@ -180,6 +181,11 @@ func template(src *file.Source, r image.Reader) (t Template, data int64, err err
 	}
 	t.Tables = hex.EncodeToString(h.Sum(nil))
 	return t, data, nil
+}
+
+// of says whether the record is of a job that was begun after a time, and has ended with this image on this disk.
+func (r *Record) of(job string, since time.Time, t Template, d Target) bool {
+	return job != "" && !since.IsZero() && r.Job == job && r.State == done && !r.Started.Before(since) && r.Image == t && r.Target.WWID == d.WWID && r.Target.Size == d.Size
 }
 
 // goesOn says why an unfinished record cannot be gone on with; empty if it can.

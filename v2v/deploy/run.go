@@ -43,7 +43,7 @@ func (r *run) once(ctx context.Context) (Outcome, error) {
 		return r.out, err
 	}
 	defer r.dst.Keep()
-	if err := r.begin(ctx); err != nil {
+	if finished, err := r.begin(ctx); finished || err != nil {
 		return r.out, err
 	}
 	if err := r.write(ctx); err != nil {
@@ -137,23 +137,28 @@ func (r *run) proveOpened() error {
 	return nil
 }
 
-// begin decides whether to go on with an earlier run, and whether the disk may be written at all.
-func (r *run) begin(ctx context.Context) error {
+// begin decides whether to go on with an earlier run, and whether the disk may be written at all. It is finished where an earlier attempt at the same
+// job was, and died before it could say so.
+func (r *run) begin(ctx context.Context) (finished bool, err error) {
 	t := Target{WWID: r.found.WWID, Size: int64(r.found.Size), SectorSize: r.found.SectorSize, Path: r.Disk.String()}
 	if s := r.found.Session; s != nil {
 		t.Portal, t.IQN, t.LUN = s.Portal, s.Target, r.Disk.iscsi().LUN
 	}
 	old, err := ReadRecord(r.State, t.WWID)
 	if err != nil {
-		return err
+		return false, err
+	}
+	if old != nil && old.of(r.Job, r.Since, r.rec.Image, t) {
+		r.out.Record, r.out.Device, r.out.Resumed = *old, r.found.Node(), r.reader.Size()
+		return true, nil
 	}
 	own := old != nil && old.State == writing && old.Target.WWID == t.WWID
 	if !own && !r.Force {
 		if err := r.refuseContent(ctx, old); err != nil {
-			return err
+			return false, err
 		}
 	}
-	r.rec = Record{Version: 1, State: writing, Machine: r.Machine, Image: r.rec.Image, Target: t, Started: time.Now().UTC()}
+	r.rec = Record{Version: 1, State: writing, Machine: r.Machine, Job: r.Job, Image: r.rec.Image, Target: t, Started: time.Now().UTC()}
 	if own && !r.Fresh {
 		dev := r.dst.Device()
 		why := old.goesOn(r.rec.Image, t, dev)
@@ -161,12 +166,12 @@ func (r *run) begin(ctx context.Context) error {
 			r.rec.Started, r.rec.Mark, r.rec.Before = old.Started, old.Mark, old.Before
 			r.out.Resumed, r.marked = old.Mark.Offset, old.Mark.Offset
 			r.Report(Event{Phase: "copy", Note: fmt.Sprintf("going on at %d of %d bytes", old.Mark.Offset, r.reader.Size())})
-			return r.rec.save(r.State)
+			return false, r.rec.save(r.State)
 		}
 		r.Report(Event{Phase: "copy", Note: "beginning again: " + why})
 	}
 	r.rec.Before = succeed(old)
-	return r.rec.save(r.State)
+	return false, r.rec.save(r.State)
 }
 
 // refuseContent keeps what is on a disk unless somebody said that it may go.

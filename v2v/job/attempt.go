@@ -39,7 +39,8 @@ func (a *attempt) deadline() task.Deadline {
 func (a *attempt) work(ctx context.Context) {
 	lasting := context.WithoutCancel(ctx) // what is known at the end is written also when the worker stops
 	token := a.job.Lease.Token
-	order := task.Order{Job: a.job.ID, Kind: a.job.Kind, Args: a.job.Args, Token: token, Again: len(a.job.History) > 1, Clean: a.job.Cancel}
+	order := task.Order{Job: a.job.ID, Kind: a.job.Kind, Args: a.job.Args, Token: token, Again: len(a.job.History) > 1,
+		Started: a.job.Started, Clean: a.job.Cancel}
 	t, err := task.Start(order, a.deadline())
 	if err != nil {
 		a.finish(lasting, order, nil, &task.Failure{Text: err.Error()})

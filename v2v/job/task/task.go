@@ -24,6 +24,8 @@ type Order struct {
 	Token uint64 `json:"token,omitempty"`
 	// Again says that an earlier attempt may have left something to go on with.
 	Again bool `json:"again,omitempty"`
+	// Started is when the first attempt began, by the clock of its worker.
+	Started time.Time `json:"started,omitzero"`
 	// Clean asks to take away what earlier attempts left, and nothing else.
 	Clean bool `json:"clean,omitempty"`
 }
