@@ -98,31 +98,31 @@ func (i identity) differs(o identity) string {
 }
 
 // load reads the notes of an earlier run. It gives why they cannot be used; "" if they can.
-func (n *notes) load(dst *file.Target, plain bool) (string, error) {
+func (n *notes) load(dst *file.Target, plain bool) string {
 	if !dst.Resumed() {
-		return "nothing was begun", nil
+		return "nothing was begun"
 	}
 	data, err := readSmall(n.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "the earlier run had come to no mark", nil
+		return "the earlier run had come to no mark"
 	}
 	if err != nil {
-		return "", err
+		return fmt.Sprintf("%s cannot be read: %v", n.path, err)
 	}
 	var old notes
 	if err := json.Unmarshal(data, &old); err != nil {
-		return fmt.Sprintf("%s cannot be read: %v", n.path, err), nil
+		return fmt.Sprintf("%s cannot be read: %v", n.path, err)
 	}
 	if why := n.Identity.differs(old.Identity); why != "" {
-		return why, nil
+		return why
 	}
 	if plain {
 		if why := stillThere(dst, old.Tail); why != "" {
-			return why, nil
+			return why
 		}
 	}
 	n.Mark = old.Mark
-	return "", nil
+	return ""
 }
 
 func readSmall(path string) ([]byte, error) {

@@ -309,8 +309,9 @@ func (j *job) need() int64 {
 func (j *job) begin(ctx context.Context) error {
 	if j.Resume {
 		j.resume = &notes{path: j.dst.StateFile(), Identity: j.identity()}
-		why, err := j.resume.load(j.dst, j.format.Name == "raw")
-		if err == nil && why == "" {
+		why := j.resume.load(j.dst, j.format.Name == "raw")
+		if why == "" {
+			var err error
 			if j.writer, err = j.format.Resume(ctx, j.dst, j.written, j.options, j.resume.Writer); err == nil {
 				j.out.Resumed, j.resume.saved = j.resume.Offset, true
 				j.Report(Event{Note: fmt.Sprintf("going on at %d of %d bytes", j.resume.Offset, j.size)})
