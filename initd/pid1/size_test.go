@@ -15,7 +15,7 @@ import (
 var imports = []string{
 	"bytes", "cmp", "context", "encoding/binary", "errors", "io", "io/fs", "iter", "math", "math/bits", "os", "os/signal", "path",
 	"reflect", "runtime", "slices", "sort", "strconv", "strings", "sync", "sync/atomic", "syscall", "time", "unicode", "unicode/utf8", "unsafe",
-	"golang.org/x/sys/unix", "initd/initd/pid1/wire",
+	"golang.org/x/sys/unix", "initd/initd/pid1/rcu", "initd/initd/pid1/wire",
 }
 
 // maxSize of the stripped binary: it is in memory for as long as the machine

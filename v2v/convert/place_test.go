@@ -25,6 +25,7 @@ type device struct {
 	zeroed []span
 	wrote  []span
 	first  func() // called by the first ZeroAt
+	ended  bool
 }
 
 func (d *device) Unit() int64     { return 1 << 20 }
@@ -33,10 +34,20 @@ func (d *device) ReadsZero() bool { return false }
 func (d *device) ZeroAt(off, length int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.ended {
+		return errors.New("zeroed after the end")
+	}
 	if len(d.zeroed) == 0 && d.first != nil {
 		d.first()
 	}
 	d.zeroed = append(d.zeroed, span{off, length, -1})
+	return nil
+}
+
+func (d *device) Finish() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
 	return nil
 }
 
@@ -99,7 +110,7 @@ func TestAGapOfADeviceIsZeroedWhole(t *testing.T) {
 // A format that rounds the size up shows what a device held there before.
 func TestWhatTheFormatAddsToADiskIsZeroed(t *testing.T) {
 	d := &device{}
-	j := &job{Request: Request{Report: func(Event) {}}, reader: small{bytes.Repeat([]byte{7}, 1024), 1024}, writer: d, size: 1024, written: 4096}
+	j := &job{Request: Request{Report: func(Event) {}}, dst: new(file.Target), reader: small{bytes.Repeat([]byte{7}, 1024), 1024}, writer: d, size: 1024, written: 4096}
 	if err := j.copy(t.Context()); err != nil {
 		t.Fatal(err)
 	}

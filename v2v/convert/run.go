@@ -354,6 +354,9 @@ func (j *job) copy(ctx context.Context) error {
 		} else {
 			done, err = Copy(ctx, j.reader, j.writer, opt)
 		}
+		if p, ok := j.writer.(image.Placer); ok && err == nil && j.written > j.size {
+			err = p.ZeroAt(j.size, j.written-j.size) // the format rounded the size up, and a device may hold anything there
+		}
 		if err == nil {
 			err = j.writer.Finish()
 		}
@@ -365,9 +368,6 @@ func (j *job) copy(ctx context.Context) error {
 		j.out.Result, err = orDone(ctx, all)
 	}
 	j.out.Format = j.format.Name
-	if p, ok := j.writer.(image.Placer); ok && err == nil && j.written > j.size {
-		err = p.ZeroAt(j.size, j.written-j.size) // the format rounded the size up, and a device may hold anything there
-	}
 	return err
 }
 
