@@ -107,7 +107,7 @@ type Shell struct {
 type Policy struct {
 	OnFailure OnFailure `yaml:"on-failure" doc:"degrade (go on, keep trying), halt, or reboot(N)"`
 	Deadline  Duration  `yaml:"deadline" doc:"bound of one attempt"`
-	Wait      Duration  `yaml:"wait" doc:"how long to wait for what it needs before it counts as degraded; it goes on waiting"`
+	Wait      Duration  `yaml:"wait" doc:"how long to wait for what it needs before it counts as degraded; it goes on waiting (default: as long as the boot may take; for a device, where there is a root to hand over to, until none has come for 2s)"`
 }
 
 // Time names time servers.
