@@ -37,7 +37,8 @@ func (s *state) decideBusy(u *unit, now time.Duration) (decision, bool) {
 
 // decideChecked: Check answered.
 func (s *state) decideChecked(u *unit, now time.Duration) decision {
-	if u.vain() && u.order == "" && !u.answer.there() && u.answer != Different && u.answer != Foreign {
+	// Whoever asks for another try meanwhile gets another look, and nothing more either.
+	if u.vain() && (u.order == "" || u.order == "retry") && !u.answer.there() && u.answer != Different && u.answer != Foreign {
 		return s.backToWaiting(u, now)
 	}
 	if u.err != nil {

@@ -75,6 +75,23 @@ func TestLoss(t *testing.T) {
 		g.fact("block/a", true, 1, "")
 		g.wants(map[string]report.State{"key/a": report.Adopted, "b": report.Done})
 	})
+	in(t, "two retries while needs are missing are two looks, and nothing is made", func(t *testing.T) {
+		g := newRig(t, u("a", needs("block/a"), func(u *plan.Unit) { u.Uninterruptible = true }))
+		g.m.unit("a").checks = time.Second
+		g.run()
+		defer g.end()
+		for range 2 {
+			if err := g.e.Retry("a"); err != nil {
+				t.Fatal(err)
+			}
+			g.after(100 * time.Millisecond)
+		}
+		g.after(10 * time.Second)
+		g.wants(map[string]report.State{"a": report.Waiting})
+		if g.m.count("check a") != 2 || g.m.count("apply a") != 0 {
+			t.Errorf("calls: %v", g.m.calls)
+		}
+	})
 	in(t, "stop withdraws what the unit provides", func(t *testing.T) {
 		g := newRig(t, u("a", needs("block/a"), loses(plan.LossStop)), u("b", needs("a"), loses(plan.LossStop)), u("c", needs("b")))
 		g.m.unit("c").checks = 20 * time.Second // c has not started its work when b goes
