@@ -211,7 +211,16 @@ func locatedIDs(answer kmipgo.OperationPayload) []string {
 	if !ok {
 		return nil
 	}
-	return p.UniqueIdentifier
+	// An object that is listed twice is one object; without an id, a request means whatever was asked about before it
+	// (KMIP 1.4, section 4, ID Placeholder).
+	var ids []string
+	seen := map[string]bool{"": true}
+	for _, id := range p.UniqueIdentifier {
+		if !seen[id] {
+			seen[id], ids = true, append(ids, id)
+		}
+	}
+	return ids
 }
 
 // judge decides which objects to get for a job.
@@ -232,7 +241,7 @@ func (a *asking) judge(j *job, found []string) ([]*object, *Error) {
 		case len(found) == 1 || o.err.Code != CodeDenied:
 			// What cannot be judged cannot be ruled out either.
 			e := *o.err
-			e.Cause = fmt.Errorf("attributes of %s: %w", id, o.err.Cause)
+			e.Cause = fmt.Errorf("attributes of %s: %w", shownID(id), o.err.Cause)
 			return nil, &e
 		}
 	}

@@ -155,7 +155,7 @@ func choose(r Request, located []*object) ([]*object, *Error) {
 	}
 	if len(good) == 0 {
 		worst := matching[0]
-		return nil, &Error{Code: CodeState, Cause: fmt.Errorf("%s (%s) is %s", r.Selector, worst.id, strings.ToLower(stateName(worst.state))), Hint: stateHint(worst.state)}
+		return nil, &Error{Code: CodeState, Cause: fmt.Errorf("%s (%s) is %s", r.Selector, shownID(worst.id), strings.ToLower(stateName(worst.state))), Hint: stateHint(worst.state)}
 	}
 	if err := checkTypes(r, good); err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func newest(r Request, good, old []*object) ([]*object, *Error) {
 	take := all[:min(len(all), r.Versions)]
 	for i := range take {
 		if i+1 < len(all) && byAge(all[i], all[i+1]) == 0 && usable(all[i].state) == usable(all[i+1].state) {
-			return nil, &Error{Code: CodeAmbiguous, Cause: fmt.Errorf("%s and %s are of the same age, so neither is the newer one", all[i].id, all[i+1].id), Hint: "deactivate one of them"}
+			return nil, &Error{Code: CodeAmbiguous, Cause: fmt.Errorf("%s and %s are of the same age, so neither is the newer one", shownID(all[i].id), shownID(all[i+1].id)), Hint: "deactivate one of them"}
 		}
 	}
 	return take, nil
@@ -210,6 +210,15 @@ func countObjects(n int) string {
 	return fmt.Sprintf("%d objects", n)
 }
 
+// shownID is an id for a message: as it is, unless a server chose one that is no word.
+func shownID(id string) string {
+	const long = 80
+	if len(id) <= long && !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return id
+	}
+	return fmt.Sprintf("%.*q", long, id)
+}
+
 func ids(objects []*object) string {
 	const shown = 4
 	s := ""
@@ -220,7 +229,7 @@ func ids(objects []*object) string {
 		if i > 0 {
 			s += ", "
 		}
-		s += o.id
+		s += shownID(o.id)
 	}
 	return s
 }

@@ -73,8 +73,8 @@ func (r Request) Validate() error {
 		errs = append(errs, fmt.Errorf("key %q: a unique id stands alone: drop the other selectors", r.name()))
 	}
 	for k := range s.Attributes {
-		if !strings.HasPrefix(k, "x-") {
-			errs = append(errs, fmt.Errorf("key %q: attribute %q: names of custom attributes begin with \"x-\"", r.name(), k))
+		if !strings.HasPrefix(k, "x-") && !strings.HasPrefix(k, "y-") {
+			errs = append(errs, fmt.Errorf("key %q: attribute %q: names of custom attributes begin with \"x-\" (a client's) or \"y-\" (the server's)", r.name(), k))
 		}
 	}
 	if s.ObjectType != "" {

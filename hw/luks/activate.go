@@ -79,6 +79,11 @@ func (a Activation) activate(ctx context.Context) error {
 	// crypt_ctr of drivers/md/dm-crypt.c: no such cipher, or not with a key of that size
 	if errors.Is(err, dm.ErrNoDriver) || errors.Is(err, unix.EINVAL) {
 		err = unsupported("the kernel refuses the cipher %s with a key of %d bits", p.Cipher, p.KeySize*8)
+	} else if errors.Is(err, dm.ErrBusy) {
+		err = &InUseError{}
+	}
+	if err == nil {
+		err = alone(a.Device, a.Name)
 	}
 	if err == nil {
 		err = dm.Resume(ctx, a.Name)

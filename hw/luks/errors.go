@@ -37,6 +37,15 @@ type UnsupportedError struct{ What string }
 func (e *UnsupportedError) Error() string { return "not supported: " + e.What }
 func (*UnsupportedError) Code() string    { return "LUKS-UNSUPPORTED" }
 func (*UnsupportedError) Retryable() bool { return false }
+func (e *UnsupportedError) Hint() string {
+	if strings.Contains(e.What, "encrypt") && strings.Contains(e.What, "anew") {
+		return "finish it with `cryptsetup reencrypt --resume-only DEVICE` (LUKS1: `cryptsetup reencrypt DEVICE`, where its log files lie)"
+	}
+	if strings.HasSuffix(e.What, " for a key slot") {
+		return "LUKS2: `cryptsetup luksConvertKey --keyslot-cipher aes-xts-plain64 --keyslot-key-size 512 DEVICE`, where it can be opened; the data stays as it is"
+	}
+	return "`cryptsetup luksDump DEVICE` shows what it uses"
+}
 
 // TooCostlyError says that a key slot asks for more memory than the machine can give. Both are in KiB.
 type TooCostlyError struct{ NeedKiB, HaveKiB uint64 }

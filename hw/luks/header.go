@@ -88,6 +88,8 @@ const (
 var (
 	magicFirst  = []byte("LUKS\xba\xbe")
 	magicSecond = []byte("SKUL\xba\xbe")
+	// cryptsetup's own, while it encrypts a LUKS1 volume anew (src/utils_reencrypt_luks1.c, NOMAGIC)
+	magicReencrypted = []byte("LUKS\xde\xad")
 )
 
 func damaged(format string, args ...any) error {
@@ -104,6 +106,9 @@ func readHeader(source headerSource) (*Header, error) {
 	err := readFull(source.at, start, 0)
 	if err == nil && bytes.Equal(start[:6], magicFirst) && binary.BigEndian.Uint16(start[6:]) == 1 {
 		return readLUKS1(source)
+	}
+	if err == nil && bytes.Equal(start[:6], magicReencrypted) {
+		return nil, unsupported("a LUKS1 volume whose encryption anew was not finished")
 	}
 	return readLUKS2(source)
 }
@@ -154,7 +159,7 @@ func validUUID(uuid string) bool {
 // checkCipher refuses what would break out of a table's word, and what does not encrypt: with cipher_null anybody's
 // header would open.
 func checkCipher(cipher string) error {
-	if cipher == "" || strings.Trim(cipher, "abcdefghijklmnopqrstuvwxyz0123456789_-:()") != "" || len(cipher) > 64 {
+	if cipher == "" || strings.Trim(cipher, "abcdefghijklmnopqrstuvwxyz0123456789_-:(),") != "" || len(cipher) > 64 {
 		return damaged("the cipher %.80q is no name of a cipher", cipher)
 	}
 	if strings.HasPrefix(cipher, "cipher_null") || strings.Contains(cipher, "capi:") {

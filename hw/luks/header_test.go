@@ -21,7 +21,7 @@ func parse(raw []byte) (*Header, error) {
 // reseal makes the checksum of a LUKS2 copy right again.
 func reseal(raw []byte, at int) {
 	size := int(binary.BigEndian.Uint64(raw[at+8:]))
-	if size < binarySize || at+size > len(raw) {
+	if size < binarySize || size > len(raw)-at {
 		return
 	}
 	clear(raw[at+checksumAt : at+checksumAt+checksumField])
@@ -164,6 +164,7 @@ func unsound() []badHeader {
 		{"LUKS1 with data beyond the device", one, put32(104, 0xffffffff), broken, "the device has 20971520"},
 		{"LUKS1 detached and used as if it were not", one, put32(104, 0), broken, "detached header"},
 		{"LUKS1 with an unknown hash", one, func(raw []byte) []byte { copy(raw[72:104], "whirlpool"); return raw }, beyond, `the hash "whirlpool"`},
+		{"LUKS1 that is being encrypted anew", one, func(raw []byte) []byte { copy(raw, magicReencrypted); return raw }, beyond, "encryption anew was not finished"},
 		{"LUKS1 with a UUID that is none", one, func(raw []byte) []byte { raw[168] = '/'; return raw }, broken, "is no UUID"},
 	}
 }

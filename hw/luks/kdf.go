@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"runtime"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/crypto/argon2"
@@ -85,9 +86,10 @@ func stretch(key, salt []byte, hashName string, iterations, size int) ([]byte, e
 	return pbkdf2.Key(newHash, unsafe.String(unsafe.SliceData(key), len(key)), salt, iterations, size)
 }
 
-// hashByName knows the hashes of cryptsetup that exist for Go; whirlpool, sm3 and stribog do not.
+// hashByName knows the hashes of cryptsetup that exist for Go; whirlpool, sm3 and stribog do not. cryptsetup passes a name on
+// to OpenSSL, which takes it in capital letters too and has names of its own for some.
 func hashByName(name string) (func() hash.Hash, error) {
-	switch name {
+	switch strings.ToLower(name) {
 	case "sha1":
 		return sha1.New, nil
 	case "sha224":
@@ -98,15 +100,23 @@ func hashByName(name string) (func() hash.Hash, error) {
 		return sha512.New384, nil
 	case "sha512":
 		return sha512.New, nil
+	case "sha512-224":
+		return sha512.New512_224, nil
+	case "sha512-256":
+		return sha512.New512_256, nil
+	case "sha3-224":
+		return func() hash.Hash { return sha3.New224() }, nil
 	case "sha3-256":
 		return func() hash.Hash { return sha3.New256() }, nil
+	case "sha3-384":
+		return func() hash.Hash { return sha3.New384() }, nil
 	case "sha3-512":
 		return func() hash.Hash { return sha3.New512() }, nil
-	case "ripemd160":
+	case "ripemd160", "rmd160":
 		return ripemd160.New, nil
-	case "blake2b-512":
+	case "blake2b-512", "blake2b512":
 		return func() hash.Hash { h, _ := blake2b.New512(nil); return h }, nil // fails on a key only
-	case "blake2s-256":
+	case "blake2s-256", "blake2s256":
 		return func() hash.Hash { h, _ := blake2s.New256(nil); return h }, nil
 	}
 	return nil, unsupported("the hash %.40q", name)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // LUKS2 On-Disk Format 1.1.3, section 3. Only what is needed to open a volume is read.
@@ -166,6 +167,9 @@ func parseJSON(area []byte) (*metadata, error) {
 		return nil, damaged("its JSON area has %d bytes, %d by its config", len(area), m.Config.JSONSize)
 	}
 	if len(m.Config.Requirements) > 0 {
+		if slices.ContainsFunc(m.Config.Requirements, func(r string) bool { return strings.Contains(r, "reencrypt") }) {
+			return nil, unsupported("a volume that is being encrypted anew (it requires %.60q)", m.Config.Requirements)
+		}
 		return nil, unsupported("the requirement %.60q", m.Config.Requirements)
 	}
 	return &m, nil

@@ -273,11 +273,30 @@ func TestABusyDeviceIsNamedAndNothingIsLeft(t *testing.T) {
 	}
 	defer exclusive.Close()
 	answers := openAll(t, []Volume{{Name: "busy", Data: device, Keys: sealed(t, first)}}, nil)
-	if !strings.HasSuffix(answers[0].Error, "dm: load the table of busy: device is busy") {
+	if !strings.HasSuffix(answers[0].Error, ": the device is in use (mounted, or taken by another driver)") {
 		t.Errorf("got %q", answers[0].Error)
 	}
 	if got, err := Check("busy", ""); err != nil || got.Answer != Absent {
 		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// The kernel lets mappings share a device: two of one volume would write over each other.
+func TestADeviceHoldsOneMapping(t *testing.T) {
+	device := attach(t, format(t, "--type luks2 "+small+""+cheap).path)
+	volume := func(name string) Volume { return Volume{Name: name, Data: device, Keys: sealed(t, first)} }
+	if answers := openAll(t, []Volume{volume("lone")}, nil); answers[0].Error != "" {
+		t.Fatal(answers[0].Error)
+	}
+	answers := openAll(t, []Volume{volume("second"), volume("lone")}, nil)
+	if !strings.HasSuffix(answers[0].Error, " (lone) is on it") || answers[1].Error != "" {
+		t.Errorf("got %+v", answers)
+	}
+	if got, err := Check("second", ""); err != nil || got.Answer != Absent {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if _, ok := errors.AsType[*InUseError](OpenPlain(t.Context(), Plain{Name: "scratch", Data: device}, nothingForeign)); ok {
+		t.Error("its LUKS header was not seen before its mapping")
 	}
 }
 

@@ -7,8 +7,10 @@ import (
 	"crypto"
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/anatol/luks.go"
@@ -99,6 +101,12 @@ func TestVolumesOpenAsCryptsetupMadeThem(t *testing.T) {
 		{name: "LUKS2 with sha512", options: "--type luks2 --hash sha512 " + cheap},
 		{name: "LUKS2 with blake2b", options: "--type luks2 --hash blake2b-512 " + cheap},
 		{name: "LUKS2 with sha3", options: "--type luks2 --hash sha3-256 " + cheap},
+		{name: "LUKS2 with sha3 of 384 bits", options: "--type luks2 --hash sha3-384 " + cheap, notLuksGo: true},
+		{name: "LUKS2 with a hash in capital letters", options: "--type luks2 --hash SHA256 " + cheap, notLuksGo: true},
+		{name: "LUKS1 with sha512-256", options: "--type luks1 --hash sha512-256 " + cheap, notLuksGo: true},
+		{name: "LUKS1 with OpenSSL's name of a hash", options: "--type luks1 --hash rmd160 " + cheap, notLuksGo: true},
+		{name: "LUKS2 with OpenSSL's name of another", options: "--type luks2 --hash blake2b512 " + cheap, notLuksGo: true},
+		{name: "LUKS2 with headers of 4 MiB", options: "--type luks2 --luks2-metadata-size 4m --luks2-keyslots-size 1m " + cheap, notLuksGo: true},
 		{name: "LUKS2 with sectors of 512 bytes", options: "--type luks2 --sector-size 512 " + cheap},
 		{name: "LUKS2 with sectors of 4096 bytes", options: "--type luks2 --sector-size 4096 " + cheap},
 		{name: "LUKS2 with a larger header", options: "--type luks2 --luks2-metadata-size 65536 --luks2-keyslots-size 1m " + cheap},
@@ -135,6 +143,37 @@ func TestVolumesOpenAsCryptsetupMadeThem(t *testing.T) {
 				t.Error("a wrong key opens it")
 			}
 		})
+	}
+}
+
+func TestSoundHeadersThatCannotBeOpenedSayWhat(t *testing.T) {
+	for _, row := range []struct{ name, options, want string }{
+		{"a hash that is too short", "--type luks2 --hash md5 " + cheap, `not supported: the hash "md5"`},
+		{"a hash that Go does not have", "--type luks1 --hash sm3 " + cheap, `not supported: the hash "sm3"`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if _, err := format(t, row.options).verify(t, first); err == nil || err.Error() != row.want {
+				t.Errorf("got %v, want %s", err, row.want)
+			}
+		})
+	}
+	slot := format(t, "--type luks2 --cipher aes-cbc-plain64be --key-size 256 "+cheap)
+	if _, err := slot.verify(t, first); err == nil || err.Error() != "not supported: the cipher aes-cbc-plain64be for a key slot" {
+		t.Errorf("got %v", err)
+	}
+	cryptsetup(t, first, strings.Fields("luksConvertKey --key-file - --keyslot-cipher aes-xts-plain64 --keyslot-key-size 512 "+cheap+" "+slot.path)...) // as the hint says
+	if _, err := slot.verify(t, first); err != nil {
+		t.Errorf("with another cipher for its slot: %v", err)
+	}
+	img := format(t, "--type luks2 --offset 65536 "+cheap)
+	cryptsetup(t, first, "reencrypt", "--init-only", "--key-file", "-", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", img.path)
+	_, err := img.verify(t, first)
+	var e *UnsupportedError
+	if !errors.As(err, &e) || !strings.Contains(e.What, "a volume that is being encrypted anew") || !strings.Contains(e.Hint(), "cryptsetup reencrypt --resume-only") {
+		t.Errorf("got %v", err)
+	}
+	if err := checkCipher("xchacha12,aes-adiantum-plain64"); err != nil {
+		t.Errorf("Adiantum: %v", err)
 	}
 }
 

@@ -36,7 +36,7 @@ func (e *SignatureError) Error() string {
 func (*SignatureError) Code() string    { return "LUKS-SIGNATURE" }
 func (*SignatureError) Retryable() bool { return false }
 func (*SignatureError) Hint() string {
-	return "check that this is the right device; `wipefs -a DEVICE` empties it for good"
+	return "check that this is the right device; `wipefs -a DEVICE` empties it for good; what that leaves, `dd if=/dev/zero of=DEVICE bs=1M count=5` does"
 }
 
 // OpenPlain maps a device with a random key. It refuses, with *SignatureError, one on which signature finds anything: a
@@ -96,7 +96,7 @@ func anyHeader(device io.ReaderAt) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if bytes.Equal(start, magicFirst) || at > 0 && bytes.Equal(start, magicSecond) {
+		if bytes.Equal(start, magicFirst) || at == 0 && bytes.Equal(start, magicReencrypted) || at > 0 && bytes.Equal(start, magicSecond) {
 			return fmt.Sprintf("a LUKS header at byte %d", at), nil
 		}
 	}

@@ -30,6 +30,9 @@ import (
 // redacted is what every way of printing gives.
 const redacted = "REDACTED"
 
+// ErrEmpty: there is nothing where a secret was to be read.
+var ErrEmpty = errors.New("it is empty")
+
 // ErrMarshal is the answer to every attempt to marshal a secret.
 var ErrMarshal = errors.New("a secret cannot be marshalled")
 
@@ -104,7 +107,7 @@ func Read(r io.Reader, limit int) (*Buffer, error) {
 	case err == nil:
 		return nil, fmt.Errorf("read secret: longer than %d bytes", limit)
 	case errors.Is(err, io.EOF):
-		return nil, errors.New("read secret: it is empty")
+		return nil, fmt.Errorf("read secret: %w", ErrEmpty)
 	case !errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, fmt.Errorf("read secret: %w", err)
 	}
