@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -159,6 +160,9 @@ func oneFile(oob []byte) *os.File {
 // ErrNotRunning: no orchestrator listens on the socket.
 var ErrNotRunning = errors.New("no orchestrator is running here")
 
+// ErrNotRoot: the socket is not for this user.
+var ErrNotRoot = errors.New("only root may give the orchestrator orders")
+
 // Ask sends one request and waits for the answer until ctx ends. file may be nil.
 func Ask(ctx context.Context, path string, r Request, file *os.File) (Answer, error) {
 	r.Version = Version
@@ -167,6 +171,9 @@ func Ask(ctx context.Context, path string, r Request, file *os.File) (Answer, er
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 			return a, ErrNotRunning
+		}
+		if errors.Is(err, os.ErrPermission) {
+			return a, ErrNotRoot
 		}
 		return a, fmt.Errorf("ask the orchestrator: %w", err)
 	}
@@ -187,8 +194,14 @@ func Ask(ctx context.Context, path string, r Request, file *os.File) (Answer, er
 	}
 	buf := make([]byte, maxMessage)
 	n, err := c.Read(buf)
-	if err != nil {
-		return a, fmt.Errorf("hear the orchestrator: %w", errors.Join(err, ctx.Err()))
+	switch {
+	case err == nil && n > 0: // also where the time is over by now: the order was taken
+	case ctx.Err() != nil:
+		return a, fmt.Errorf("the orchestrator takes the order and does not answer: %w", context.Cause(ctx))
+	case err == nil && n == 0, errors.Is(err, io.EOF):
+		return a, errors.New("the orchestrator ended before it answered: ask again")
+	case err != nil:
+		return a, fmt.Errorf("hear the orchestrator: %w", err)
 	}
 	if err := json.Unmarshal(buf[:n], &a); err != nil {
 		return a, fmt.Errorf("hear the orchestrator: %w", err)

@@ -37,7 +37,22 @@ func Root(root *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(commands...)
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "help" {
+			c.Args = helpArgs
+		}
+	}
 	return root
+}
+
+// helpArgs refuses words that lead to no command.
+func helpArgs(c *cobra.Command, args []string) error {
+	found, rest, err := c.Root().Find(args)
+	if err != nil {
+		return Usage(err)
+	}
+	return NoArgs(found, rest)
 }
 
 // Execute runs the command that the arguments, without the program's name, say.
