@@ -30,7 +30,8 @@ func (p Pos) String() string {
 // Appliance is one file with its layers merged in.
 //
 // Field tags: yaml is the key, doc its description in the schema, want the
-// word "required" for keys that must be there. A field Pos is set to where
+// word "required" for keys that must be there, private is true where somebody
+// may write a secret by mistake: no error repeats what stands there. A field Pos is set to where
 // its mapping begins.
 type Appliance struct {
 	Pos        Pos    `yaml:"-"`
@@ -38,7 +39,7 @@ type Appliance struct {
 	Name       string `yaml:"name" want:"required" doc:"the machine's name; ${machine.name} in this file"`
 
 	Budgets Budgets `yaml:"budgets" doc:"how long the way up and the way down may take"`
-	Shell   Shell   `yaml:"shell" doc:"never (default), or {password: HASH} with a crypt(3) hash"`
+	Shell   Shell   `yaml:"shell" private:"true" doc:"never (default), or {password: HASH} with a crypt(3) hash"`
 	State   string  `yaml:"state" doc:"where the last good plan and key tries live (default label/initd-state)"`
 
 	Firmware string    `yaml:"firmware" doc:"links and fabrics that the firmware booted from (iBFT, NBFT): auto (default), ignore, or use, which makes images carry what they need"`
@@ -52,6 +53,8 @@ type Appliance struct {
 	Jobs     *Jobs     `yaml:"jobs" doc:"what runs in the background once the machine is up"`
 	Sysctl   Sysctl    `yaml:"sysctl" doc:"kernel parameters: vm.swappiness: \"10\""`
 	Image    *Image    `yaml:"image" doc:"what an image of this appliance carries besides initd"`
+
+	Notes []string `yaml:"-"` // what its layers say and nothing came of
 
 	positions  map[string]Pos
 	incomplete bool

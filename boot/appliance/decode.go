@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +19,9 @@ type decoder struct {
 	pos      map[string]Pos
 	broken   bool // part of the tree is missing: semantic checks would mislead
 	lost     bool // some values could not be read, and are missing in the result
+	notes    []string
+	tooMany  bool // more values than are taken
+	private  int  // within fields where a secret may stand by mistake: no value is repeated
 }
 
 // nodeDecoder is a type with more than one shape in the file.
@@ -101,11 +105,11 @@ func (d *decoder) decodeSlice(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.SequenceNode {
 		d.lost = true
 		hint := "write each entry on a line of its own, with a dash before it"
-		if v.Type().Elem().Kind() == reflect.String && n.Kind == yaml.ScalarNode {
+		if v.Type().Elem().Kind() == reflect.String && n.Kind == yaml.ScalarNode && d.private == 0 {
 			hint = fmt.Sprintf("write %s: [%s]", path[strings.LastIndex(path, ".")+1:], strings.Join(strings.Fields(n.Value), ", "))
 		}
 		delete(d.pos, path) // as if it were not there: one problem is enough
-		d.fail(n, path, hint, "%s is a list, not %s", path, kindName(n))
+		d.fail(n, path, hint, "%s is a list, not %s", path, d.kindName(n))
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
@@ -117,7 +121,7 @@ func (d *decoder) decodeSlice(n *yaml.Node, v reflect.Value, path string) {
 func (d *decoder) decodeMap(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
 		d.lost = true
-		d.fail(n, path, "", "%s is a mapping of names to values, not %s", path, kindName(n))
+		d.fail(n, path, "write {NAME: value, …}", "%s is a mapping of names to values, not %s", path, d.kindName(n))
 		return
 	}
 	v.Set(reflect.MakeMap(v.Type()))
@@ -139,7 +143,7 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 		if hint == "" {
 			hint = "its keys are " + strings.Join(keyNames(v.Type()), ", ")
 		}
-		d.fail(n, path, hint, "%s is a mapping, not %s", name(path), kindName(n))
+		d.fail(n, path, hint, "%s is a mapping, not %s", name(path), d.kindName(n))
 		return
 	}
 	if f := v.FieldByName("Pos"); f.IsValid() {
@@ -151,13 +155,22 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 		k := n.Content[i]
 		f, ok := fieldFor(fields, k.Value)
 		if !ok {
-			if f, ok = d.unknownKey(n, k, path, fields, keys); !ok || given[f.key] {
+			if f, ok = d.unknownKey(n, k, n.Content[i+1], path, fields, keys); !ok || given[f.key] {
 				d.lost = true
 				continue
 			}
 		}
 		given[f.key] = true
+		if f.private {
+			d.private++
+		}
 		d.decode(n.Content[i+1], v.FieldByIndex(f.index), join(path, f.key))
+		if f.private {
+			d.private--
+		}
+		if text := v.FieldByIndex(f.index); f.required && text.Kind() == reflect.String && text.Len() == 0 && quotesOnly(n.Content[i+1]) {
+			d.fail(n.Content[i+1], join(path, f.key), "", "%s is empty: %s", join(path, f.key), f.doc)
+		}
 	}
 	for _, f := range fields {
 		if f.required && !given[f.key] {
@@ -168,12 +181,21 @@ func (d *decoder) decodeStruct(n *yaml.Node, v reflect.Value, path string) {
 
 // unknownKey reports k and returns the field that it probably means, if n does
 // not have that one: what is below it is read too, and its problems reported.
-func (d *decoder) unknownKey(n, k *yaml.Node, path string, fields []field, keys []string) (field, bool) {
+func (d *decoder) unknownKey(n, k, value *yaml.Node, path string, fields []field, keys []string) (field, bool) {
 	meant, hint := Nearest(k.Value, keys), "known here: "+strings.Join(keys, ", ")
 	if meant != "" {
 		hint = fmt.Sprintf("did you mean %q?", meant)
 	}
-	d.fail(k, join(path, k.Value), hint, "unknown key %q in %s", k.Value, name(path))
+	switch {
+	case k.Value == "<<":
+		d.fail(k, path, anchorHint, anchorMessage)
+	case k.Kind != yaml.ScalarNode:
+		d.fail(k, path, hint, "a key of %s is one word, not %s", name(path), d.kindName(k))
+	case d.private > 0 && meant == "" && isEmpty(value) && !slices.Contains(FactNames(), k.Value): // {PASSPHRASE} is a mapping too
+		d.fail(k, path, hint, "unknown key in %s (not shown: it may be a secret)", name(path))
+	default:
+		d.fail(k, join(path, k.Value), hint, "unknown key %q in %s", k.Value, name(path))
+	}
 	if meant == "" || lookup(n, meant) != nil {
 		return field{}, false
 	}
@@ -183,20 +205,35 @@ func (d *decoder) unknownKey(n, k *yaml.Node, path string, fields []field, keys 
 // scalar returns the source text of a scalar.
 func (d *decoder) scalar(n *yaml.Node, path string) (string, bool) {
 	if n.Kind != yaml.ScalarNode {
-		d.fail(n, path, d.bareFactHint(n), "%s is one value, not %s", name(path), kindName(n))
+		d.fail(n, path, d.bareFactHint(n), "%s is one value, not %s", name(path), d.kindName(n))
 		return "", false
 	}
-	if n.Value == "" && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) == 0 {
+	if isEmpty(n) {
 		d.fail(n, path, "write a value, or leave the key out", "%s is empty", name(path))
 		return "", false
 	}
+	if strings.ContainsRune(n.Value, 0) {
+		d.fail(n, path, "leave it out", "%s: no name, path or argument can have the character NUL", name(path))
+		return strings.ReplaceAll(n.Value, "\x00", ""), true
+	}
 	return n.Value, true
+}
+
+// isEmpty tells that nothing was written, not even quotes.
+func isEmpty(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Value == "" && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) == 0
+}
+
+// quotesOnly tells that quotes were written and nothing in them.
+func quotesOnly(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Value == "" && !isEmpty(n)
 }
 
 // field is one key of a struct, embedded ones included.
 type field struct {
 	key, doc string
 	required bool
+	private  bool
 	index    []int
 }
 
@@ -212,7 +249,7 @@ func structFields(t reflect.Type) []field {
 				list = append(list, in)
 			}
 		case key != "" && key != "-":
-			list = append(list, field{key: key, doc: f.Tag.Get("doc"), required: f.Tag.Get("want") == "required", index: []int{i}})
+			list = append(list, field{key: key, doc: f.Tag.Get("doc"), required: f.Tag.Get("want") == "required", private: f.Tag.Get("private") == "true", index: []int{i}})
 		}
 	}
 	return list
@@ -242,7 +279,7 @@ func name(path string) string {
 	return path
 }
 
-func kindName(n *yaml.Node) string {
+func (d *decoder) kindName(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
@@ -251,6 +288,9 @@ func kindName(n *yaml.Node) string {
 	case yaml.ScalarNode:
 		if n.Value == "" {
 			return "nothing"
+		}
+		if d.private > 0 {
+			return "one value (not shown: it may be a secret)"
 		}
 		return fmt.Sprintf("the value %q", n.Value)
 	}

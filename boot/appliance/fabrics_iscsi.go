@@ -17,7 +17,7 @@ type ISCSI struct {
 	Target    string        `yaml:"target" want:"required" doc:"iSCSI name: iqn.YEAR-MONTH.DOMAIN:…, eui.… or naa.…"`
 	Portals   []ISCSIPortal `yaml:"portals" want:"required" doc:"ADDRESS[:3260], or {address: …, host-address: …, host-interface: …}; a session each, and a multipath map over them"`
 	LUNs      []ISCSILUN    `yaml:"luns" doc:"LUNs to use (default: LUN 0, called 0); no others are looked for"`
-	CHAP      *ISCSICHAP    `yaml:"chap" doc:"authentication"`
+	CHAP      *ISCSICHAP    `yaml:"chap" private:"true" doc:"authentication"`
 	MinPaths  int           `yaml:"min-paths" doc:"portals that must be logged in to (default 1); the others join later"`
 	Options   ISCSIOptions  `yaml:"options" doc:"parameters of the sessions"`
 	Initiator string        `yaml:"initiator" doc:"this machine's name (default: the firmware's, /etc/iscsi/initiatorname.iscsi, or made of the machine's UUID)"`
@@ -104,7 +104,7 @@ func (p ISCSIPortal) HostPort() (host string, port int, err error) {
 	}
 	host, text, err := net.SplitHostPort(s)
 	if err != nil {
-		return "", 0, fmt.Errorf("%q is no address with a port", p.Address)
+		return "", 0, fmt.Errorf("%q is no address with a port", p.shown())
 	}
 	n, err := p.port(text)
 	if err != nil {

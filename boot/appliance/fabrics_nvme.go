@@ -17,7 +17,7 @@ type NVMe struct {
 	Paths     []NVMePath  `yaml:"paths" doc:"portals: tcp://ADDRESS[:4420], or {address: …, host-address: …, host-interface: …}"`
 	Discovery []NVMePath  `yaml:"discovery" doc:"discovery controllers, written as paths are (port 8009); what they list is followed as it changes"`
 	MinPaths  int         `yaml:"min-paths" doc:"paths of each subsystem that must be up (default 1); the others join later"`
-	DHCHAP    *NVMeDHCHAP `yaml:"dhchap" doc:"authentication by DH-HMAC-CHAP"`
+	DHCHAP    *NVMeDHCHAP `yaml:"dhchap" private:"true" doc:"authentication by DH-HMAC-CHAP"`
 	TLS       *NVMeTLS    `yaml:"tls" doc:"TLS 1.3 with a pre-shared key; needs a handshake daemon (tlshd) on this machine"`
 	Options   NVMeOptions `yaml:"options" doc:"what the kernel is told"`
 	HostNQN   string      `yaml:"host-nqn" doc:"this machine's name (default: /etc/nvme/hostnqn, or made of the machine's UUID)"`
@@ -70,7 +70,8 @@ func (l *Limit) UnmarshalText(b []byte) error {
 		l.Never = true
 		return nil
 	}
-	if err := l.After.UnmarshalText(b); err != nil {
+	var err error
+	if l.After, err = parseDuration(b); err != nil {
 		return fmt.Errorf("%q is no limit: write never, or a duration such as 30s or 10m", b)
 	}
 	return nil
@@ -95,9 +96,9 @@ func (p NVMePath) AddrPort(port uint16) (netip.AddrPort, error) {
 	rest, ok := strings.CutPrefix(p.Address, "tcp://")
 	if !ok {
 		if scheme, _, has := strings.Cut(p.Address, "://"); has {
-			return netip.AddrPort{}, fmt.Errorf("%q: %s is not built; only tcp is", p.Address, scheme)
+			return netip.AddrPort{}, fmt.Errorf("%q: %s is not built; only tcp is", p.shown(), scheme)
 		}
-		return netip.AddrPort{}, fmt.Errorf("%q does not begin with tcp://", p.Address)
+		return netip.AddrPort{}, fmt.Errorf("%q does not begin with tcp://", p.shown())
 	}
 	rest = strings.TrimSuffix(rest, "/")
 	host := rest
@@ -112,10 +113,10 @@ func (p NVMePath) AddrPort(port uint16) (netip.AddrPort, error) {
 	}
 	a, err := netip.ParseAddr(host)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("%q: %q is no address, and the kernel takes nothing else", p.Address, host)
+		return netip.AddrPort{}, fmt.Errorf("%q: %q is no address, and the kernel takes nothing else", p.shown(), withoutUser(host))
 	}
 	if a.IsUnspecified() || a.IsMulticast() {
-		return netip.AddrPort{}, fmt.Errorf("%q: nothing can be connected to at %s", p.Address, a)
+		return netip.AddrPort{}, fmt.Errorf("%q: nothing can be connected to at %s", p.shown(), a)
 	}
 	return netip.AddrPortFrom(a.Unmap(), port), nil
 }

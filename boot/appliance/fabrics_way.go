@@ -37,11 +37,14 @@ func (w *Way) decodeNode(d *decoder, n *yaml.Node, path string) {
 	w.Address, w.HostAddress, w.HostInterface = shape.Address, shape.HostAddress, shape.HostInterface
 }
 
+// shown is the address for a message.
+func (w Way) shown() string { return withoutUser(w.Address) }
+
 // port reads the port of an address.
 func (w Way) port(text string) (uint16, error) {
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q: %q is no port", w.Address, text)
+		return 0, fmt.Errorf("%q: %q is no port", w.shown(), withoutUser(text))
 	}
 	return uint16(n), nil
 }

@@ -43,7 +43,11 @@ func (d *decoder) checkFacts(n *yaml.Node, path, s string) {
 			if hint == "" {
 				hint = "known facts: " + strings.Join(FactNames(), ", ")
 			}
-			d.fail(n, path, hint, "%s: unknown fact ${%s}", name(path), m[1])
+			what := " ${" + m[1] + "}"
+			if d.private > 0 {
+				what = ""
+			}
+			d.fail(n, path, hint, "%s: unknown fact%s", name(path), what)
 		}
 	}
 	if m := bareFact().FindStringSubmatch(s); m != nil {

@@ -21,7 +21,9 @@ type V2VJobs struct {
 }
 
 func (v *V2VJobs) check(c *checks, at string) {
-	c.within(at+".workers", v.Workers, 1, 64)
+	if c.given(at + ".workers") {
+		c.within(at+".workers", v.Workers, 1, 64)
+	}
 	c.absolute(at+".credentials", v.Credentials)
 	c.absolute(at+".ca", v.CA)
 	c.absolute(at+".state", v.State)
@@ -32,7 +34,7 @@ func (v *V2VJobs) check(c *checks, at string) {
 		scheme, rest, ok := strings.Cut(strings.TrimSpace(u), "://")
 		switch {
 		case !ok || scheme != "nats" && scheme != "tls" || rest == "":
-			c.fail(at+".nats", "write nats://HOST:PORT or tls://HOST:PORT", "%q is no address of a NATS server", u)
+			c.fail(at+".nats", "write nats://HOST:PORT or tls://HOST:PORT", "%q is no address of a NATS server", withoutUser(u))
 		case strings.Contains(rest, "@"):
 			c.fail(at+".nats", "name a file in credentials", "a user or token in an address is seen by everybody")
 		}

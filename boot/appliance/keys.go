@@ -3,7 +3,7 @@ package appliance
 // Keys is the section of key servers.
 type Keys struct {
 	Pos         Pos         `yaml:"-"`
-	TLS         TLS         `yaml:"tls" doc:"certificates for all servers; a server may differ"`
+	TLS         TLS         `yaml:"tls" private:"true" doc:"certificates for all servers; a server may differ"`
 	DefaultName string      `yaml:"default-name" doc:"name of a key on the server (default ${machine.name}/${unit.name})"`
 	Servers     []KeyServer `yaml:"servers" doc:"KMIP servers, in order of preference"`
 }
@@ -24,7 +24,7 @@ type KeyServer struct {
 	Address    string   `yaml:"address" want:"required" doc:"HOST:PORT; 5696 is KMIP's port"`
 	ServerName string   `yaml:"server-name" doc:"name in the server's certificate, where it is not HOST"`
 	Group      string   `yaml:"group" doc:"servers that hold the same keys (default: default)"`
-	TLS        *TLS     `yaml:"tls" doc:"what differs from keys.tls"`
+	TLS        *TLS     `yaml:"tls" private:"true" doc:"what differs from keys.tls"`
 	Timeout    Duration `yaml:"timeout" doc:"bound of one dial (default 1s in the first minute, then 5s)"`
 }
 
@@ -64,7 +64,7 @@ type LUKS struct {
 	Name     string    `yaml:"name" want:"required" doc:"name of the mapping: /dev/mapper/NAME, luks/NAME in this file"`
 	Device   string    `yaml:"device" want:"required" doc:"uuid/…, partlabel/…, partuuid/…, path/…, id/…, luks/… or another resource"`
 	Header   string    `yaml:"header" doc:"device that holds a detached header"`
-	Key      KeySource `yaml:"key" want:"required" doc:"kmip, ephemeral, prompt, {kmip: …}, {file: PATH}"`
+	Key      KeySource `yaml:"key" want:"required" private:"true" doc:"kmip, ephemeral, prompt, {kmip: …}, {file: PATH}"`
 	Discards bool      `yaml:"discards" doc:"pass discards down (default false)"`
 	ReadOnly bool      `yaml:"read-only" doc:"open without write access"`
 	Policy   `yaml:",inline"`

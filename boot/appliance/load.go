@@ -1,7 +1,6 @@
 package appliance
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,8 +11,13 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// maxSource bounds one file, in bytes.
-const maxSource = 1 << 20
+// Bounds of what is read, several times what a plan of 10,000 units takes: one file and all of them, in bytes, and the values in them,
+// each of which costs half a KiB.
+const (
+	maxSource  = 1 << 20
+	maxSources = 4 << 20
+	maxValues  = 250_000
+)
 
 // Source is one file: its name for messages, and its bytes.
 type Source struct {
@@ -48,6 +52,9 @@ func ReadSources(file string, folders ...string) ([]Source, error) {
 		}
 		slices.Sort(names)
 		for _, n := range names {
+			if st, err := os.Stat(n); err == nil && !st.Mode().IsRegular() {
+				return nil, fmt.Errorf("read the layer %s: it is no file", n)
+			}
 			s, err := readSource(n)
 			if err != nil {
 				return nil, err
@@ -81,6 +88,10 @@ func readSource(name string) (Source, error) {
 func Parse(sources []Source) (*Appliance, error) {
 	p := &Problems{}
 	d := &decoder{problems: p, file: map[*yaml.Node]string{}, pos: map[string]Pos{}}
+	if size := sizeOf(sources); size > maxSources {
+		p.Add(Pos{File: sources[0].Name, Line: 1, Col: 1}, "", "", "the file and its layers have %d bytes, at most %d are taken", size, maxSources)
+		return nil, p.Err()
+	}
 	var root *yaml.Node
 	for _, s := range sources {
 		n := d.parse(s)
@@ -98,9 +109,13 @@ func Parse(sources []Source) (*Appliance, error) {
 		}
 		return nil, p.Err()
 	}
+	if d.tooMany {
+		return nil, p.Err()
+	}
 	d.dropRemoved(root, "")
 	a := &Appliance{}
 	d.decodeRoot(root, a)
+	a.Notes = d.notes
 	a.positions, a.incomplete, a.taken = d.pos, d.lost, map[string]bool{}
 	if d.broken {
 		return nil, p.Err()
@@ -109,13 +124,19 @@ func Parse(sources []Source) (*Appliance, error) {
 	return a, p.Err()
 }
 
+func sizeOf(sources []Source) (size int) {
+	for _, s := range sources {
+		size += len(s.Data)
+	}
+	return size
+}
+
 // parse reads one source into its top mapping; nil if it cannot be used.
 func (d *decoder) parse(s Source) *yaml.Node {
 	var docs []yaml.Node
 	if err := yaml.Load(s.Data, &docs, yaml.WithV4Defaults(), yaml.WithAllDocuments()); err != nil {
 		d.broken = true
-		pos := syntaxPos(s.Name, err)
-		d.problems.Add(pos, "", syntaxHint(s.Data, pos.Line), "%s", syntaxMessage(err))
+		d.problems.List = append(d.problems.List, syntaxProblem(s, err))
 		return nil
 	}
 	if len(docs) == 0 || docs[0].Kind == 0 || len(docs[0].Content) == 0 {
@@ -136,7 +157,7 @@ func (d *decoder) parse(s Source) *yaml.Node {
 	}
 	if n.Kind != yaml.MappingNode {
 		d.broken = true
-		d.fail(n, "", "start with the line \"apiVersion: "+APIVersion+"\"", "an appliance file is a mapping of sections, not %s", kindName(n))
+		d.fail(n, "", "start with the line \"apiVersion: "+APIVersion+"\"", "an appliance file is a mapping of sections, not %s", d.kindName(n))
 		return nil
 	}
 	return n
@@ -148,11 +169,18 @@ func (d *decoder) own(n *yaml.Node, file string, depth int) {
 	d.file[n] = file
 	if n.Anchor != "" || n.Kind == yaml.AliasNode {
 		d.broken = true
-		d.fail(n, "", "write the value out", "anchors and aliases are not part of this format")
+		d.fail(n, "", anchorHint, anchorMessage)
 		return
 	}
 	if n.Style&yaml.TaggedStyle != 0 {
-		d.fail(n, "", "leave it out", "tags such as %s are not part of this format", n.Tag)
+		d.fail(n, "", "leave it out; a text that begins with ! goes into quotes", "tags are not part of this format")
+	}
+	if len(d.file) > maxValues {
+		if !d.tooMany {
+			d.fail(n, "", "", "there are more than %d values up to here", maxValues)
+		}
+		d.broken, d.tooMany = true, true
+		return
 	}
 	if depth > 32 {
 		d.broken = true
@@ -173,32 +201,4 @@ func (d *decoder) own(n *yaml.Node, file string, depth int) {
 	for _, c := range n.Content {
 		d.own(c, file, depth+1)
 	}
-}
-
-func syntaxPos(file string, err error) Pos {
-	pos := Pos{File: file, Line: 1, Col: 1}
-	var le *yaml.LoadError
-	if errors.As(err, &le) {
-		pos.Line, pos.Col = max(le.Mark.Line, 1), max(le.Mark.Column, 1)
-	}
-	return pos
-}
-
-// syntaxHint guesses what is wrong around a line that is no YAML.
-func syntaxHint(data []byte, line int) string {
-	lines := strings.Split(string(data), "\n")
-	for i := max(line-2, 0); i < min(line+1, len(lines)); i++ {
-		if blank := lines[i][:len(lines[i])-len(strings.TrimLeft(lines[i], " \t"))]; strings.Contains(blank, "\t") {
-			return "indent with spaces: YAML takes no tabs"
-		}
-	}
-	return "look at the indentation, the brackets and the quotes here and in the line above"
-}
-
-func syntaxMessage(err error) string {
-	var le *yaml.LoadError
-	if errors.As(err, &le) {
-		return "YAML syntax: " + le.Message
-	}
-	return "YAML syntax: " + strings.TrimPrefix(err.Error(), "yaml: ")
 }

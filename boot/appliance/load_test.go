@@ -2,8 +2,10 @@ package appliance
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -45,7 +47,7 @@ func TestProblems(t *testing.T) {
 		{"a mapping where a list belongs", head + "mounts: {what: uuid/1}\n",
 			[]string{`f.yaml:3:9: mounts is a list, not a mapping; write each entry on a line of its own, with a dash before it`}},
 		{"an anchor", head + "budgets: &b {boot: 1m}\n",
-			[]string{`f.yaml:3:10: anchors and aliases are not part of this format; write the value out`}},
+			[]string{`f.yaml:3:10: anchors and aliases are not part of this format; write the value out; a text that begins with & or * goes into quotes`}},
 		{"a link that is two things", head + "network: {links: [{name: a, dummy: true, vlan: {id: 5, link: b}}, {name: b}]}\n",
 			[]string{
 				`f.yaml:3:19: a: a link is one of bond, vlan, bridge and dummy; make a link of each, and name one in the other`,
@@ -134,6 +136,31 @@ func TestProblems(t *testing.T) {
 			[]string{`f.yaml:4:1: YAML syntax: found character that cannot start any token; indent with spaces: YAML takes no tabs`}},
 		{"a bracket that is never closed", head + "time: {servers: [a\nname: b\n",
 			[]string{`f.yaml:4:5: YAML syntax: did not find expected ',' or ']'; look at the indentation, the brackets and the quotes here and in the line above`}},
+		{"what is no text", head + "state: \"\xe9\"\n", []string{`f.yaml:3:9: the byte 0xe9 is not UTF-8; save the file as text in UTF-8`}},
+		{"a NUL", head + "time:\n  é\x00\n", []string{`f.yaml:4:4: the control character U+0000; save the file as text in UTF-8`}},
+		{"a NUL that is written out", head + "mounts: [{what: dev/vda, where: \"/x\\0y\", type: ext4}]\n",
+			[]string{`f.yaml:3:33: mounts[0].where: no name, path or argument can have the character NUL; leave it out`}},
+		{"a line break in a path", head + "mounts: [{what: dev/vda, where: \"/x\\ny\", type: ext4}]\n",
+			[]string{`f.yaml:3:33: mounts[0].where: there is a control character in the path "/x\ny"; leave it out`}},
+		{"a merge key", head + "time: {<<: {servers: [192.0.2.1]}}\n",
+			[]string{`f.yaml:3:8: anchors and aliases are not part of this format; write the value out; a text that begins with & or * goes into quotes`}},
+		{"a key that is a list", head + "? [a, b]\n: c\n",
+			[]string{`f.yaml:3:3: a key of the file is one word, not a list; known here: apiVersion, name, budgets, shell, state, firmware, network, time, keys, media, fabrics, mounts, services, jobs, sysctl, image`}},
+		{"a name without a letter", "apiVersion: initd/v1\nname: \"\"\n", []string{`f.yaml:2:7: name is empty: the machine's name; ${machine.name} in this file`}},
+		{"no time at all", head + "mounts: [{what: dev/vda, where: /x, type: ext4, wait: 0s}]\n",
+			[]string{`f.yaml:3:55: mounts[0].wait: "0s" is no time: write one that is longer, or leave the key out for its default`}},
+		{"a key by id and by name", head + "keys: {servers: [{name: k, address: \"k:1\"}]}\nmedia: {luks: [{name: a, device: dev/vda, key: {kmip: {id: x, name: y}}}]}\n",
+			[]string{`f.yaml:4:55: an id says it all: name, group and attributes cannot stand beside it; give the id alone`}},
+		{"a key by an attribute that is none", head + "keys: {servers: [{name: k, address: \"k:1\"}]}\nmedia: {luks: [{name: a, device: dev/vda, key: {kmip: {attributes: {Serial: y}}}}]}\n",
+			[]string{`f.yaml:4:77: "Serial" is no custom attribute; custom attributes begin with x- (client) or y- (server)`}},
+		{"a volume that contradicts itself", head + "media: {luks: [{name: control, device: dev/vda, header: dev/vda, key: prompt}, {name: b, device: dev/vdb, read-only: true, key: ephemeral}]}\n",
+			[]string{
+				`f.yaml:3:23: /dev/mapper/control belongs to the kernel; choose another name`,
+				`f.yaml:3:57: dev/vda cannot hold both the data and a header that is detached from it; leave it out, unless the header lies elsewhere`,
+				`f.yaml:3:118: a volume with an ephemeral key is empty, and read-only nothing can get into it; leave it out`,
+			}},
+		{"a parameter by two names", head + "sysctl: {vm.swappiness: \"10\", vm/swappiness: \"20\"}\n",
+			[]string{`f.yaml:3:46: "vm.swappiness" and "vm/swappiness" are the same parameter; remove one of them`}},
 		{"no version", "name: t\n", []string{`f.yaml:1:1: the file has no "apiVersion": always initd/v1`}},
 		{"an empty file", "", []string{`f.yaml:1:1: the file is empty; start with the line "apiVersion: initd/v1"`}},
 		{"a password in clear", head + "shell: {password: secret}\n",
@@ -187,6 +214,56 @@ func TestLayers(t *testing.T) {
 	}
 }
 
+func TestALayerThatContradictsItselfIsRefused(t *testing.T) {
+	base := head + "media: {luks: [{name: tank0, device: uuid/1, key: prompt}]}\n"
+	over := "media:\n  luks:\n    - {name: tank0, discards: true}\n    - {name: tank0, discards: false}\n"
+	_, err := Parse([]Source{{"base.yaml", []byte(base)}, {"10-over.yaml", []byte(over)}})
+	want := []string{
+		`10-over.yaml:4:14: media.luks: "tank0" stands twice in this layer; first in line 3; merge the two`,
+	}
+	if diff := cmp.Diff(want, problems(t, err)); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+}
+
+func TestALayerMayRemoveWhatHasGoneAlready(t *testing.T) {
+	base := head + "media: {luks: [{name: tank0, device: uuid/1, key: prompt}]}\n"
+	a, err := Parse([]Source{{"base.yaml", []byte(base)}, {"10-over.yaml", []byte("media: {luks: [{name: tank1, remove: true}]}\n")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{`10-over.yaml:1:23: media.luks: there is no "tank1" to remove; did you mean "tank0"?`}
+	if diff := cmp.Diff(want, a.Notes); diff != "" || len(a.Media.LUKS) != 1 {
+		t.Errorf("%d volumes, notes (-want +got):\n%s", len(a.Media.LUKS), diff)
+	}
+}
+
+// A state disk's file may be anything: it costs neither the machine's memory nor its time.
+func TestAFileOfMoreThanAnybodyWritesEndsSoonWithFewProblems(t *testing.T) {
+	of := func(n int, format string) string {
+		var s strings.Builder
+		for i := range n {
+			fmt.Fprintf(&s, strings.ReplaceAll(format, "%", "%[1]d"), i)
+		}
+		return s.String()
+	}
+	for name, row := range map[string]struct{ text, last string }{
+		"more values than are taken": {head + "mounts: [" + strings.Repeat("a,", 500_000) + "]\n", "f.yaml:3:499996: there are more than 250000 values up to here"},
+		"more links than there are":  {head + "network: {links: [" + of(50_000, "{name: a%},") + "]}\n", "f.yaml:3:18: 50000 links, at most 5000 are taken"},
+		"keys that nobody knows":     {head + of(50_000, "k%: 1\n"), "and 49000 more"},
+		"links that are not there":   {head + "network: {links: [" + of(4000, "{name: a%, vlan: {id: 1, link: b%}},") + "]}\n", "and 3000 more"},
+		"more bytes than are taken":  {head + "#" + strings.Repeat("x", 5<<20), "f.yaml:1:1: the file and its layers have 5242910 bytes, at most 4194304 are taken"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse([]Source{{Name: "f.yaml", Data: []byte(row.text)}})
+			got := problems(t, err)
+			if len(got) > maxProblems+1 || got[len(got)-1] != row.last {
+				t.Errorf("%d problems, the last is %s; want %s", len(got), got[len(got)-1], row.last)
+			}
+		})
+	}
+}
+
 func TestDocumentedFileLoadsAndIsCanonical(t *testing.T) {
 	file := filepath.Join("..", "..", "docs", "appliance.yaml")
 	a, err := Load(file)
@@ -206,6 +283,13 @@ func TestDocumentedFileLoadsAndIsCanonical(t *testing.T) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, ty := range sectionTypes() { // README says that it has every key
+		for _, f := range structFields(ty) {
+			if !regexp.MustCompile(`(^|[^a-z-])` + f.key + `:`).Match(data) {
+				t.Errorf("docs/appliance.yaml lacks %s of %s", f.key, ty.Name())
+			}
+		}
 	}
 	once, err := Format(Source{"a", data})
 	if err != nil {

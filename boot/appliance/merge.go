@@ -26,19 +26,35 @@ func (d *decoder) merge(base, over *yaml.Node, path string) {
 }
 
 func (d *decoder) mergeNamed(base, over *yaml.Node, path string) {
-	for _, item := range over.Content {
-		name := lookup(item, "name").Value
-		found := false
-		for _, b := range base.Content {
-			if lookup(b, "name").Value == name {
-				d.merge(b, item, fmt.Sprintf("%s[%s]", path, name))
-				found = true
-				break
-			}
+	var names []string
+	entry := map[string]*yaml.Node{}
+	for _, b := range base.Content {
+		name := lookup(b, "name").Value
+		if entry[name] == nil {
+			entry[name], names = b, append(names, name)
 		}
-		if !found {
+	}
+	said := map[string]*yaml.Node{}
+	for _, item := range over.Content {
+		at := lookup(item, "name")
+		name := at.Value
+		switch first, b := said[name], entry[name]; {
+		case first != nil:
+			d.fail(at, path, "merge the two", "%s: %q stands twice in this layer; first in line %d", path, name, first.Line)
+		case b != nil:
+			d.merge(b, item, fmt.Sprintf("%s[%s]", path, name))
+		case lookup(item, "remove") != nil:
+			// It may have gone from the image since: that must not cost the state disk's file and all other layers.
+			if note := fmt.Sprintf("%s: %s: there is no %q to remove", d.at(at), path, name); len(d.notes) < maxHints {
+				if hint := Suggest(name, names); hint != "" {
+					note += "; " + hint
+				}
+				d.notes = append(d.notes, note)
+			}
+		default:
 			base.Content = append(base.Content, item)
 		}
+		said[name] = at
 	}
 }
 
@@ -74,7 +90,7 @@ func (d *decoder) removed(n *yaml.Node, path string) bool {
 		return false
 	}
 	if r.Value != "true" {
-		d.fail(r, path, "leave it out", "remove takes only true, not %q", r.Value)
+		d.fail(r, path, "leave it out", "remove takes only true")
 	}
 	return true
 }

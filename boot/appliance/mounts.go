@@ -18,7 +18,7 @@ type Service struct {
 	Command   []string          `yaml:"command" want:"required" doc:"program and arguments; it stays in the foreground"`
 	User      string            `yaml:"user" doc:"account it runs as (default root)"`
 	Group     string            `yaml:"group" doc:"group (default: the account's)"`
-	Env       map[string]string `yaml:"env" doc:"environment; never a secret"`
+	Env       map[string]string `yaml:"env" private:"true" doc:"environment; never a secret"`
 	Directory string            `yaml:"directory" doc:"working directory (default /)"`
 	Needs     []string          `yaml:"needs" doc:"resources; a path means the mount that holds it"`
 	After     []string          `yaml:"after" doc:"units to come after, whether they succeed or not"`

@@ -31,19 +31,37 @@ func (p Problem) String() string {
 }
 
 // Problems is an error that carries everything that is wrong, in the order of
-// the files.
-type Problems struct{ List []Problem }
+// the files. Beyond what anybody reads they are only counted.
+type Problems struct {
+	List []Problem
+	More int
+}
+
+const (
+	maxProblems = 1000
+	maxHints    = 100
+)
+
+// Many tells that there are so many that hints which cost something are not worth it any more.
+func (e *Problems) Many() bool { return len(e.List) >= maxHints }
 
 func (e *Problems) Error() string {
-	lines := make([]string, len(e.List))
-	for i, p := range e.List {
-		lines[i] = p.String()
+	var lines []string
+	for _, p := range e.List {
+		lines = append(lines, p.String())
+	}
+	if e.More > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", e.More))
 	}
 	return strings.Join(lines, "\n")
 }
 
 // Add appends one problem.
 func (e *Problems) Add(pos Pos, path, hint, format string, args ...any) {
+	if len(e.List) >= maxProblems {
+		e.More++
+		return
+	}
 	e.List = append(e.List, Problem{
 		Pos: pos, File: pos.File, Line: pos.Line, Column: pos.Col,
 		Path: path, Message: fmt.Sprintf(format, args...), Hint: hint,
@@ -71,7 +89,7 @@ func Join(errs ...error) error {
 		switch {
 		case err == nil:
 		case errors.As(err, &p):
-			all.List = append(all.List, p.List...)
+			all.List, all.More = append(all.List, p.List...), all.More+p.More
 		default:
 			return err
 		}

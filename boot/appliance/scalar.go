@@ -13,14 +13,22 @@ type Duration time.Duration
 
 var _ encoding.TextUnmarshaler = (*Duration)(nil)
 
-// UnmarshalText reads a duration with its unit.
+// UnmarshalText reads a duration with its unit. None is zero: that stands for one that is not given.
 func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := parseDuration(b)
+	if err == nil && v == 0 {
+		return fmt.Errorf("%q is no time: write one that is longer, or leave the key out for its default", b)
+	}
+	*d = v
+	return err
+}
+
+func parseDuration(b []byte) (Duration, error) {
 	v, err := time.ParseDuration(string(b))
 	if err != nil || v < 0 {
-		return fmt.Errorf("%q is no duration: write a number with its unit, such as 30s or 3m", b)
+		return 0, fmt.Errorf("%q is no duration: write a number with its unit, such as 30s or 3m", b)
 	}
-	*d = Duration(v)
-	return nil
+	return Duration(v), nil
 }
 
 func (d Duration) String() string { return time.Duration(d).String() }

@@ -22,11 +22,12 @@ func (k *KeySource) decodeNode(d *decoder, n *yaml.Node, path string) {
 		case "prompt":
 			k.Prompt = DefaultPrompt
 		default:
-			hint := Suggest(n.Value, []string{"kmip", "ephemeral", "prompt"})
-			if hint == "" {
-				hint = forms
+			d.lost = true // so that nobody says that the key is missing
+			if hint := Suggest(n.Value, []string{"kmip", "ephemeral", "prompt"}); hint != "" {
+				d.fail(n, path, hint, "%s: %q is no source of keys", name(path), n.Value)
+				break
 			}
-			d.fail(n, path, hint, "%s: %q is no source of keys", name(path), n.Value)
+			d.fail(n, path, forms, "%s: this is no source of keys, and no secret may stand in this file", name(path))
 		}
 		return
 	}
@@ -52,7 +53,7 @@ func (k *KeySource) decodeNode(d *decoder, n *yaml.Node, path string) {
 func (s *Shell) decodeNode(d *decoder, n *yaml.Node, path string) {
 	if n.Kind == yaml.ScalarNode {
 		if n.Value != "never" {
-			d.fail(n, path, "write never, or {password: HASH}", "%s: %q is neither", name(path), n.Value)
+			d.fail(n, path, "write never, or {password: HASH}", "%s: this is neither never nor a mapping", name(path))
 		}
 		return
 	}

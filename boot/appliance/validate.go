@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // checker is a type that knows more about its own correctness than the shape
@@ -17,8 +18,15 @@ type checker interface{ check(c *checks, at string) }
 
 // checks collects what the checkers find.
 type checks struct {
-	a *Appliance
-	p *Problems
+	a       *Appliance
+	p       *Problems
+	mounted map[string]Pos // by where
+}
+
+// given tells whether the file says something at that path.
+func (c *checks) given(at string) bool {
+	_, is := c.a.positions[at]
+	return is
 }
 
 func (c *checks) fail(at, hint, format string, args ...any) {
@@ -27,7 +35,7 @@ func (c *checks) fail(at, hint, format string, args ...any) {
 
 // validate calls every checker in the tree and refuses names given twice.
 func (a *Appliance) validate(p *Problems) {
-	c := &checks{a: a, p: p}
+	c := &checks{a: a, p: p, mounted: map[string]Pos{}}
 	c.walk(reflect.ValueOf(a).Elem(), "")
 }
 
@@ -89,8 +97,10 @@ func (c *checks) oneOf(at, s string, known ...string) {
 func (c *checks) absolute(at, s string) {
 	switch {
 	case s == "":
+	case strings.ContainsFunc(s, unicode.IsControl):
+		c.fail(at, "leave it out", "%s: there is a control character in the path %q", at, s)
 	case !path.IsAbs(s):
-		c.fail(at, fmt.Sprintf("write %q", "/"+strings.TrimPrefix(s, "./")), "%s: %q is a relative path", at, s)
+		c.fail(at, fmt.Sprintf("write %q", path.Clean("/"+s)), "%s: %q is a relative path", at, s)
 	case path.Clean(s) != s:
 		c.fail(at, fmt.Sprintf("write %q", path.Clean(s)), "%s: %q is not in its shortest form", at, s)
 	}
@@ -103,17 +113,25 @@ func (c *checks) hostPort(at, s string) {
 	host, port, err := net.SplitHostPort(s)
 	hint := "write HOST:PORT, with an IPv6 address in brackets: [2001:db8::1]:5696"
 	if err != nil || host == "" {
-		c.fail(at, hint, "%s: %q is no address with a port", at, s)
+		c.fail(at, hint, "%s: %q is no address with a port", at, withoutUser(s))
 		return
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		c.fail(at, "ports go from 1 to 65535", "%s: %q is no port", at, port)
+		c.fail(at, "ports go from 1 to 65535", "%s: %q is no port", at, withoutUser(port))
 	}
 	c.host(at, host)
 }
 
 var hostName = lazily(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$`)
 var allNumeric = lazily(`^[0-9.]+$`)
+
+// withoutUser leaves USER:PASSWORD@ out of what somebody wrote as an address.
+func withoutUser(s string) string {
+	if i := strings.LastIndex(s, "@"); i >= 0 {
+		return "…" + s[i:]
+	}
+	return s
+}
 
 func (c *checks) host(at, s string) {
 	if _, err := netip.ParseAddr(s); err == nil || s == "" {
@@ -122,7 +140,7 @@ func (c *checks) host(at, s string) {
 	if allNumeric().MatchString(s) {
 		c.fail(at, "an IPv4 address has four numbers from 0 to 255", "%s: %q is no address", at, s)
 	} else if !hostName().MatchString(s) || len(s) > 253 {
-		c.fail(at, "", "%s: %q is neither an address nor a host name", at, s)
+		c.fail(at, "", "%s: %q is neither an address nor a host name", at, withoutUser(s))
 	}
 }
 

@@ -2,6 +2,7 @@ package appliance
 
 import (
 	"encoding/hex"
+	"path"
 	"strings"
 )
 
@@ -35,6 +36,9 @@ func (s *KeyServer) check(c *checks, at string) {
 }
 
 func (t *TLS) check(c *checks, at string) {
+	for _, file := range []struct{ key, path string }{{"ca", t.CA}, {"cert", t.Cert}, {"key", t.Key}} {
+		c.path(at+"."+file.key, file.path)
+	}
 	if t.Pin == "" {
 		return
 	}
@@ -44,13 +48,24 @@ func (t *TLS) check(c *checks, at string) {
 	}
 }
 
+// path refuses what stands where the path of a file belongs and is the content of one.
+func (c *checks) path(at, s string) {
+	if isPEM(s) {
+		c.fail(at, "put it into a file, and write the file's path", "%s: this is not the path of a file but what belongs into it, and no secret may stand here", at)
+	}
+}
+
+func isPEM(s string) bool { return strings.ContainsAny(s, "\n\r") || strings.Contains(s, "-----BEGIN") }
+
 func (k *KeySource) check(c *checks, at string) {
-	if k.File != "" {
-		c.absolute(at+".file", k.File)
+	c.path(at+".file", k.File)
+	if k.File != "" && !path.IsAbs(k.File) && !isPEM(k.File) {
+		c.fail(at+".file", "write an absolute path, such as /run/initd/state/keys/NAME", "%s.file: the path is relative", at)
 	}
 	if k.KMIP == nil {
 		return
 	}
+	k.KMIP.check(c, at+".kmip")
 	group := k.KMIP.Servers
 	if group == "" {
 		group = DefaultGroup
@@ -80,7 +95,15 @@ func (k *KMIPKey) check(c *checks, at string) {
 
 func (l *LUKS) check(c *checks, at string) {
 	c.name(at+".name", l.Name)
+	if l.Name == "control" { // dm-ioctl.h, DM_CONTROL_NODE
+		c.fail(at+".name", "choose another name", "/dev/mapper/control belongs to the kernel")
+	}
 	if l.Key.Ephemeral && l.Header != "" {
 		c.fail(at+".header", "leave it out", "a volume with an ephemeral key has no header")
+	} else if l.Header != "" && l.Header == l.Device {
+		c.fail(at+".header", "leave it out, unless the header lies elsewhere", "%s cannot hold both the data and a header that is detached from it", l.Header)
+	}
+	if l.Key.Ephemeral && l.ReadOnly {
+		c.fail(at+".read-only", "leave it out", "a volume with an ephemeral key is empty, and read-only nothing can get into it")
 	}
 }

@@ -32,13 +32,11 @@ func (m *Mount) check(c *checks, at string) {
 			c.fail(at+".where", "choose another, such as /srv/data", "%s belongs to the system itself", m.Where)
 		}
 	}
-	for i := range c.a.Mounts {
-		if o := &c.a.Mounts[i]; o == m {
-			break
-		} else if o.Where == m.Where && m.Where != "" {
-			c.a.taken[at] = true
-			c.fail(at+".where", "choose another", "%s is taken by the mount in %s", m.Where, o.Pos)
-		}
+	if o, taken := c.mounted[m.Where]; taken {
+		c.a.taken[at] = true
+		c.fail(at+".where", "choose another", "%s is taken by the mount in %s", m.Where, o)
+	} else if m.Where != "" {
+		c.mounted[m.Where] = m.Pos
 	}
 }
 

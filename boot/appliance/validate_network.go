@@ -9,10 +9,17 @@ import (
 	"time"
 )
 
+// maxLinks is more than one machine has: all VLANs of a link, and some.
+const maxLinks = 5000
+
 func (n *Network) check(c *checks, at string) {
 	c.oneOf(at+".by", n.By, "host")
 	if n.By == "host" && (len(n.Links) > 0 || len(n.Routes) > 0 || len(n.Rules) > 0 || n.DNS != nil) {
 		c.fail(at+".by", "leave out by, or the rest", "the host configures its network: nothing else can stand in this section")
+	}
+	if len(n.Links) > maxLinks {
+		c.fail(at+".links", "", "%d links, at most %d are taken", len(n.Links), maxLinks)
+		return
 	}
 	for i, r := range n.Routes {
 		n.checkLink(c, fmt.Sprintf("%s.routes[%d].link", at, i), "route to "+r.To, r.Link)
@@ -33,13 +40,17 @@ func (n *Network) check(c *checks, at string) {
 
 func (n *Network) checkLink(c *checks, at, who, link string) {
 	if link != "" && !n.hasLink(link) {
+		if c.p.Many() {
+			c.fail(at, "", "%s: no link %q in this file", who, link)
+			return
+		}
 		c.fail(at, Suggest(link, n.linkNames()), "%s: no link %q in this file", who, link)
 	}
 }
 
 // checkStack refuses links that stand on themselves, and a port that two have.
 func (n *Network) checkStack(c *checks, at string) {
-	owner := map[string]string{}
+	owner, stack := map[string]string{}, n.stack()
 	for i, l := range n.Links {
 		for _, p := range l.ports() {
 			key := p.Link
@@ -61,7 +72,7 @@ func (n *Network) checkStack(c *checks, at string) {
 				return false
 			}
 			seen[name] = true
-			return slices.ContainsFunc(n.below(name), below)
+			return slices.ContainsFunc(stack[name], below)
 		}
 		if below(l.Name) {
 			c.fail(fmt.Sprintf("%s.links[%d]", at, i), "", "%s stands on itself", l.Name)
@@ -94,23 +105,20 @@ func (l Link) ports() []Port {
 	return nil
 }
 
-// below are the links of this file that a link stands on.
-func (n *Network) below(name string) []string {
-	var list []string
+// stack says of each link of this file on which others it stands.
+func (n *Network) stack() map[string][]string {
+	below := map[string][]string{}
 	for _, l := range n.Links {
-		if l.Name != name {
-			continue
-		}
 		for _, p := range l.ports() {
 			if p.Link != "" {
-				list = append(list, p.Link)
+				below[l.Name] = append(below[l.Name], p.Link)
 			}
 		}
 		if l.VLAN != nil {
-			list = append(list, l.VLAN.Link)
+			below[l.Name] = append(below[l.Name], l.VLAN.Link)
 		}
 	}
-	return list
+	return below
 }
 
 func (p Port) String() string {
@@ -130,7 +138,9 @@ func (n *Network) linkNames() []string {
 	return s
 }
 
-func (n *Network) hasLink(name string) bool { return slices.Contains(n.linkNames(), name) }
+func (n *Network) hasLink(name string) bool {
+	return slices.ContainsFunc(n.Links, func(l Link) bool { return l.Name == name })
+}
 
 // Virtual tells whether the link is made, and not found.
 func (l Link) Virtual() bool { return l.Bond != nil || l.VLAN != nil || l.Bridge != nil || l.Dummy }

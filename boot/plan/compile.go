@@ -38,7 +38,7 @@ func Compile(a *appliance.Appliance, f Facts, kinds []Kind) (*Plan, error) {
 		Shell:    a.Shell.PasswordHash,
 		State:    DefaultState,
 		Units:    x.units,
-		Notes:    notes,
+		Notes:    slices.Concat(a.Notes, notes),
 	}
 	if a.State != "" {
 		p.State = string(x.Device("state", a.State))
@@ -169,7 +169,42 @@ func (x *Expansion) check(p *Plan) {
 			}
 		}
 	}
+	x.claimed(p.Units)
 	x.cycles(p.Units, provider)
+}
+
+// claimed finds devices that two volumes take over, each of which would write over the other, and volumes that are to be
+// mounted as if they were not encrypted. Other names of the same device are found where it is opened. The first claim of a volume
+// is its data; the second is a header, which is only read: volumes may share one.
+func (x *Expansion) claimed(units []Unit) {
+	const luks = "luks"
+	by := map[Resource]*Unit{}
+	for i := range units {
+		u := &units[i]
+		for n, r := range u.Claims {
+			switch first := by[r]; {
+			case r == "" || u.Kind != luks:
+			case first == nil:
+				by[r] = u
+			case n > 0 && first.Claims[0] != r:
+			case first.ID != u.ID:
+				x.Fail(x.origin[u.ID], "a device holds one volume: correct the device of one of them, or remove it", "%s and %s are both on %s", first.ID, u.ID, r)
+			}
+		}
+	}
+	for i := range units {
+		u := &units[i]
+		if u.Kind != "mount" {
+			continue
+		}
+		for _, n := range u.Needs {
+			for _, r := range n.AnyOf {
+				if v := by[r]; v != nil {
+					x.Fail(x.origin[u.ID]+".what", "write what: "+string(v.Provides[0]), "%s is on %s, which is encrypted: it holds %s", u.ID, r, v.ID)
+				}
+			}
+		}
+	}
 }
 
 // cycles reports units that could never start even if the whole world were

@@ -11,6 +11,10 @@ import (
 // unprovided reports that nothing provides r, which u needs, at the place
 // that names it, with what the file has instead.
 func (x *Expansion) unprovided(u *Unit, r Resource, provider map[Resource]*Unit) {
+	if x.problems.Many() {
+		x.Fail(x.origin[u.ID], "", "%s needs %s, which nothing provides", u.ID, r)
+		return
+	}
 	var known []Resource
 	for k, p := range provider {
 		if p.ID != u.ID {
@@ -31,7 +35,10 @@ func (x *Expansion) unprovided(u *Unit, r Resource, provider map[Resource]*Unit)
 			hint = fmt.Sprintf("this file provides no other %s: add it under %s", r.Class(), section)
 		}
 	} else {
-		hint = "write a device (uuid/…, label/…, partlabel/…, path/…, dev/…) or something of this file: " + brief(known)
+		hint = "write a device (uuid/…, label/…, partlabel/…, path/…, dev/…)"
+		if len(known) > 0 {
+			hint += " or something of this file: " + brief(known)
+		}
 	}
 	at := x.origin[u.ID]
 	for _, p := range x.asked[r] {

@@ -100,7 +100,8 @@ func openPlain(ctx context.Context, _ *ChildInput, p openParams) (any, error) {
 
 // signature names what is on a medium; "" for nothing known.
 func signature(r io.ReaderAt) (string, error) {
-	c, err := media.Probe(media.Medium{ReaderAt: r, Size: sizeOf(r)})
+	medium := media.Medium{ReaderAt: r, Size: sizeOf(r)}
+	c, err := media.Probe(medium)
 	switch {
 	case err != nil:
 		return "", err
@@ -111,7 +112,7 @@ func signature(r io.ReaderAt) (string, error) {
 	case c.Table != nil:
 		return "a " + c.Table.Type + " partition table", nil
 	}
-	return "", nil
+	return media.Trace(medium)
 }
 
 // sizeOf is the size of a medium in bytes: the end that seeking finds.

@@ -60,3 +60,34 @@ func TestRouteNeedsTheLinkOfItsGateway(t *testing.T) {
 		t.Errorf("needs (-want +got):\n%s", diff)
 	}
 }
+
+func TestADeviceHoldsOneVolume(t *testing.T) {
+	a, err := appliance.Parse([]appliance.Source{{Name: "f.yaml", Data: []byte(`apiVersion: initd/v1
+name: t
+media:
+  luks:
+    - {name: a, device: dev/vda, key: prompt}
+    - {name: b, device: block/dev/vda, key: ephemeral}
+    - {name: c, device: dev/vdc, header: dev/vda, key: prompt}
+    - {name: d, device: luks/a, key: prompt}
+    - {name: e, device: dev/vde, header: dev/vdh, key: prompt}
+    - {name: f, device: dev/vdf, header: dev/vdh, key: prompt}
+mounts:
+  - {what: dev/vdc, where: /x, type: ext4}
+  - {what: luks/d, where: /y, type: ext4}
+`)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = plan.Compile(a, plan.Facts{}, Kinds())
+	if err == nil {
+		t.Fatal("it compiles")
+	}
+	const hint = "; a device holds one volume: correct the device of one of them, or remove it\n"
+	want := "f.yaml:6:7: luks/a and luks/b are both on block/dev/vda" + hint +
+		"f.yaml:7:7: luks/a and luks/c are both on block/dev/vda" + hint +
+		"f.yaml:12:12: mount/x is on block/dev/vdc, which is encrypted: it holds luks/c; write what: luks/c"
+	if diff := cmp.Diff(want, err.Error()); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+}

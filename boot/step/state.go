@@ -135,16 +135,10 @@ func readState(_ context.Context, in *ChildInput, p readParams) (any, error) {
 func collectState(dir string) StateFiles {
 	var s StateFiles
 	read := func(name string) []byte {
-		f, err := os.Open(filepath.Join(dir, name))
+		b, err := readStateFile(filepath.Join(dir, name), maxStateFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err != nil {
-			s.Problems = append(s.Problems, err.Error())
-			return nil
-		}
-		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, maxStateFile))
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 			return nil
@@ -180,6 +174,26 @@ func collectState(dir string) StateFiles {
 	return s
 }
 
+// readStateFile reads a file of at most a number of bytes, and nothing that is no file.
+func readStateFile(path string, most int64) ([]byte, error) {
+	// Not blocking: what lies there may be a pipe, at which nobody writes.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no file", path)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("%s is larger than %d MiB", path, most>>20)
+	}
+	return b, err
+}
+
 // NotBefore is the latest start of validity of the certificates in *.pem
 // files below dir; zero without any.
 func NotBefore(dir string) time.Time {
@@ -188,11 +202,7 @@ func NotBefore(dir string) time.Time {
 		if err != nil || d.IsDir() || !strings.HasSuffix(name, ".pem") {
 			return nil
 		}
-		info, err := d.Info()
-		if err != nil || info.Size() > 1<<20 {
-			return nil
-		}
-		b, err := os.ReadFile(name)
+		b, err := readStateFile(name, 1<<20)
 		if err != nil {
 			return nil
 		}
