@@ -90,7 +90,7 @@ func buildInitramfs(c *cobra.Command, f initramfsFlags) error {
 		return err
 	}
 	if f.out != "" {
-		if err := image.WriteFile(f.out, compression); err != nil {
+		if err := cli.WriteFile(f.out, 0o644, func(w io.Writer) error { return image.Write(w, compression) }); err != nil {
 			return err
 		}
 	}

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"initd/boot/appliance"
 )
 
 // kernelArgs are the kernel arguments that are ours.
@@ -39,6 +43,9 @@ func parseKernelArgs(line string) kernelArgs {
 		switch key {
 		case "initd.state", "initd.skip", "initd.events":
 		default:
+			if strings.HasPrefix(key, "initd.") && !slices.Contains(argumentNames(), key) {
+				a.ignored = append(a.ignored, unknownArgument(key))
+			}
 			continue
 		}
 		if locked {
@@ -49,12 +56,33 @@ func parseKernelArgs(line string) kernelArgs {
 		case "initd.state":
 			a.state = value
 		case "initd.skip":
-			a.skip = append(a.skip, strings.Split(value, ",")...)
+			a.skip = append(a.skip, strings.FieldsFunc(value, func(r rune) bool { return r == ',' })...)
 		case "initd.events":
 			a.events = value
 		}
 	}
 	return a
+}
+
+// argumentNames are all kernel arguments of initd's; those that readKernelArgs does not know are init's (initd/pid1).
+func argumentNames() []string {
+	return []string{
+		"initd.state", "initd.skip", "initd.events", "initd.debug", "initd.exe", "initd.failure-time", "initd.watchdog", "initd.watchdog-time",
+		"initd.locked",
+	}
+}
+
+func unknownArgument(key string) string {
+	const prefix = "initd."
+	var words []string
+	for _, name := range argumentNames() {
+		words = append(words, strings.TrimPrefix(name, prefix))
+	}
+	s := fmt.Sprintf("%.60q is no kernel argument of initd", key)
+	if meant := appliance.Nearest(strings.TrimPrefix(key, prefix), words); meant != "" {
+		s += fmt.Sprintf("; did you mean %q?", prefix+meant)
+	}
+	return s
 }
 
 // built is set by the build: seconds since 1970 of the commit.

@@ -117,7 +117,7 @@ func firstProblems(err error) string {
 		return strings.SplitN(err.Error(), "\n", 2)[0]
 	}
 	s := list.List[0].String()
-	if n := len(list.List) - 1; n > 0 {
+	if n := len(list.List) - 1 + list.More; n > 0 {
 		s += fmt.Sprintf(" (and %d more; initd check shows all)", n)
 	}
 	return s

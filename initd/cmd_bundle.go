@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -86,15 +86,28 @@ func saveBundle(ctx context.Context, m bundle.Machine, out, dir string) (saved, 
 	if err != nil {
 		return saved{}, err
 	}
-	made, err := bundle.Save(ctx, m, path)
-	if err != nil {
-		return saved{}, err
+	made := saved{Path: path}
+	write := func(w io.Writer) (err error) {
+		made.Manifest, err = bundle.Write(ctx, m, io.MultiWriter(w, (*counter)(&made.Bytes)))
+		return err
 	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return saved{}, err
+	if out != "" {
+		err = cli.WriteFile(path, 0o600, write)
+	} else {
+		err = cli.Replace(path, 0o600, write)
 	}
-	return saved{path, st.Size(), made}, nil
+	if err != nil {
+		return saved{}, fmt.Errorf("save a support bundle: %w", err)
+	}
+	return made, nil
+}
+
+// counter counts bytes.
+type counter int64
+
+func (c *counter) Write(b []byte) (int, error) {
+	*c += counter(len(b))
+	return len(b), nil
 }
 
 // bundleParams is what the child bundle is given.

@@ -62,20 +62,25 @@ func reportCheck(w io.Writer, file string, p *plan.Plan, err error, asJSON bool)
 		out := struct {
 			OK       bool                `json:"ok"`
 			Problems []appliance.Problem `json:"problems"`
+			More     int                 `json:"more,omitempty"` // that are not listed
 		}{OK: list == nil, Problems: []appliance.Problem{}}
 		if list != nil {
-			out.Problems = list.List
+			out.Problems, out.More = list.List, list.More
 		}
 		if err := writeJSON(w, out); err != nil {
 			return err
 		}
 	} else if list == nil {
-		fmt.Fprintf(w, "%s: good; %d units\n", file, len(p.Units))
+		_, err := fmt.Fprintf(w, "%s: good; %d units\n", file, len(p.Units))
+		return err
 	} else {
 		for _, pr := range list.List {
 			fmt.Fprintln(w, pr)
 		}
-		fmt.Fprintf(w, "%d %s\n", len(list.List), plural(len(list.List), "problem"))
+		if list.More > 0 {
+			fmt.Fprintf(w, "and %d more\n", list.More)
+		}
+		fmt.Fprintf(w, "%d %s\n", len(list.List)+list.More, plural(len(list.List)+list.More, "problem"))
 	}
 	if list != nil {
 		return exitCode(1)

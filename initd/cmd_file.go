@@ -3,10 +3,10 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"initd/boot/appliance"
@@ -52,7 +52,7 @@ func fmtCommand() *cobra.Command {
 			case check || write && same:
 				return nil
 			case write:
-				return renameio.WriteFile(args[0], out, 0o644)
+				return cli.WriteFile(args[0], 0o644, func(w io.Writer) error { _, err := w.Write(out); return err })
 			}
 			_, err = c.OutOrStdout().Write(out)
 			return err

@@ -238,7 +238,11 @@ func foreignSignature(r io.ReaderAt) (string, error) {
 	case content.Table != nil:
 		return "it holds a partition table (" + content.Table.Type + ")", nil
 	}
-	return "", nil
+	found, err := media.Trace(medium)
+	if found != "" {
+		found = "it holds " + found
+	}
+	return found, err
 }
 
 // swapInUse says whether pages could go to a swap device at all.

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -92,6 +94,9 @@ func badFile(c *cobra.Command, err error) error {
 	return exitCode(2)
 }
 
+// maxFacts bounds a file of facts, in bytes.
+const maxFacts = 1 << 20
+
 // readFacts reads the machine's facts from where the user says.
 func readFacts(from string) (plan.Facts, error) {
 	var f plan.Facts
@@ -101,11 +106,25 @@ func readFacts(from string) (plan.Facts, error) {
 	case "host":
 		return hostFacts(), nil
 	}
-	b, err := os.ReadFile(from)
+	file, err := os.Open(from)
 	if err != nil {
 		return f, fmt.Errorf("read facts: %w", err)
 	}
-	if err := json.Unmarshal(b, &f); err != nil {
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, maxFacts+1))
+	if err != nil {
+		return f, fmt.Errorf("read facts: %w", err)
+	}
+	if len(b) > maxFacts {
+		return f, fmt.Errorf("read facts from %s: it is larger than %d bytes", from, maxFacts)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields() // a misspelt fact would be one that is not known
+	err = d.Decode(&f)
+	if _, more := d.Token(); err == nil && !errors.Is(more, io.EOF) {
+		err = errors.New("there is more behind the first value")
+	}
+	if err != nil {
 		return f, fmt.Errorf("read facts from %s: %w; want {\"serial\": …, \"uuid\": …, \"vendor\": …, \"product\": …}", from, err)
 	}
 	return f, nil

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -28,14 +26,31 @@ func (s *source) flag(c *cobra.Command) {
 }
 
 func (s *source) read() (*report.Report, error) {
-	events, err := report.ReadFile(s.events)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("no orchestrator has run on this machine: %s is not there", s.events)
+	if err := s.there(); err != nil {
+		return nil, err
 	}
+	events, err := report.ReadFile(s.events)
 	if err != nil {
 		return nil, err
 	}
+	if st, err := os.Stat(s.events); len(events) == 0 && err == nil && st.Size() > 0 {
+		return nil, fmt.Errorf("read events of %s: there is no event in it", s.events)
+	}
 	return report.Fold(events), nil
+}
+
+// there says why the events of a machine cannot be read at all.
+func (s *source) there() error {
+	f, err := os.Open(s.events)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("no orchestrator has run on this machine: %s is not there", s.events)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("read events of %s: only root may", s.events)
+	case err != nil:
+		return fmt.Errorf("read events: %w", err)
+	}
+	return f.Close()
 }
 
 // style fits what w is: colours and the width of a terminal.
@@ -62,6 +77,9 @@ func statusCommand() *cobra.Command {
 		Args: cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if follow {
+				if err := s.there(); err != nil {
+					return cli.Usage(err)
+				}
 				return followStatus(c.Context(), s.events, c.OutOrStdout())
 			}
 			r, err := s.read()
@@ -188,15 +206,7 @@ func plotCommand() *cobra.Command {
 			if out == "" {
 				return r.Plot(c.OutOrStdout(), until)
 			}
-			f, err := renameio.TempFile("", filepath.Clean(out))
-			if err != nil {
-				return fmt.Errorf("write %s: %w", out, err)
-			}
-			defer f.Cleanup()
-			if err := r.Plot(f, until); err != nil {
-				return err
-			}
-			return f.CloseAtomicallyReplace()
+			return cli.WriteFile(out, 0o644, func(w io.Writer) error { return r.Plot(w, until) })
 		},
 	}
 	s.flag(c)

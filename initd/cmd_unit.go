@@ -36,8 +36,11 @@ Exit status 0: the order was taken (initd status tells what became of it); 1: it
 		ValidArgsFunction: unitNames,
 		RunE: func(c *cobra.Command, args []string) error {
 			a, err := ask(c.Context(), run, api.Request{Op: op, Unit: args[0]})
-			if err != nil {
+			if err != nil && !asJSON {
 				return fmt.Errorf("%s %s: %w", op, args[0], err)
+			}
+			if err != nil {
+				a = api.Answer{Message: err.Error()}
 			}
 			if asJSON {
 				if err := writeJSON(c.OutOrStdout(), unitAnswer{Op: op, Unit: args[0], Answer: a}); err != nil {

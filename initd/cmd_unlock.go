@@ -20,7 +20,7 @@ import (
 
 func keysUnlockCommand() *cobra.Command {
 	run := "/run/initd"
-	raw := false
+	raw, asJSON := false, false
 	c := &cobra.Command{
 		Use:   "unlock NAME",
 		Short: "Give a waiting unit its key, from a prompt or standard input",
@@ -45,10 +45,23 @@ Exit status 0: the key was taken (initd status tells whether it fits); 1: it was
 			ctx, cancel := context.WithTimeout(c.Context(), askTime)
 			defer cancel()
 			a, err := api.Ask(ctx, filepath.Join(run, "api.sock"), api.Request{Op: api.OpFeedKey, Name: args[0]}, f)
-			return tellAnswer(c.OutOrStdout(), a, err)
+			if !asJSON {
+				return tellAnswer(c.OutOrStdout(), a, err)
+			}
+			if err != nil {
+				a = api.Answer{Message: err.Error()}
+			}
+			if err := writeJSON(c.OutOrStdout(), a); err != nil {
+				return err
+			}
+			if !a.OK {
+				return exitCode(1)
+			}
+			return nil
 		},
 	}
 	c.Flags().StringVar(&run, "run", run, "the orchestrator's folder")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the answer as JSON")
 	c.Flags().BoolVar(&raw, "raw", false, "keep a newline at the end of standard input")
 	return c
 }
@@ -67,17 +80,19 @@ func readKey(ctx context.Context, in io.Reader, question string, raw bool) (*sec
 		}
 	}
 	all, err := secret.Read(in, luks.MaxKey)
+	if errors.Is(err, secret.ErrEmpty) {
+		return nil, cli.Usage(errors.New("no key on standard input"))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the key: %w", err)
 	}
 	b := all.Bytes()
-	if len(b) == 0 {
-		all.Destroy()
-		return nil, cli.Usage(errors.New("no key on standard input"))
-	}
 	if raw || b[len(b)-1] != '\n' {
 		return all, nil
 	}
 	defer all.Destroy()
+	if len(b) == 1 {
+		return nil, cli.Usage(errors.New("no key on standard input, but an empty line"))
+	}
 	return secret.From(b[:len(b)-1])
 }

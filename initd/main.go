@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // rootCommand is the tree of commands; of what is called a lot, by name, only that branch.
 func rootCommand(args ...string) *cobra.Command {
-	root := &cobra.Command{Use: "initd", Short: "Plan, boot and take down an appliance"}
+	root := &cobra.Command{Use: "initd", Short: "Plan, boot and take down an appliance", Version: version}
 	if len(args) > 0 {
 		switch args[0] {
 		case "nvme":

@@ -62,14 +62,7 @@ func unpack(t *testing.T, m *Image) (root string, names []string) {
 		t.Fatal("no cpio: install the package cpio")
 	}
 	dir := t.TempDir()
-	file := filepath.Join(dir, "image")
-	if err := m.WriteFile(file, cpio.None); err != nil {
-		t.Fatal(err)
-	}
-	archive, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	archive := written(t, m, cpio.None)
 	list := exec.Command(program, "--quiet", "-t")
 	list.Stdin = bytes.NewReader(archive)
 	out, err := list.Output()

@@ -86,15 +86,11 @@ func TestAnImageWithRedisServerIsWholeAndComesOutTheSameTwice(t *testing.T) {
 
 func written(t *testing.T, m *Image, c cpio.Compression) []byte {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "image")
-	if err := m.WriteFile(file, c); err != nil {
+	var b bytes.Buffer
+	if err := m.Write(&b, c); err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return b.Bytes()
 }
 
 // checkPrograms wants the interpreter and every needed library of each ELF file below root to be there, as the dynamic

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -112,8 +113,8 @@ func Build(ctx context.Context, spec Spec) (*Image, error) {
 	return b.image()
 }
 
-// WriteFile writes the image to a file: the whole new one, or the old one stays.
-func (m *Image) WriteFile(path string, c cpio.Compression) error { return m.archive.WriteFile(path, c) }
+// Write writes the image's bytes.
+func (m *Image) Write(w io.Writer, c cpio.Compression) error { return m.archive.WriteCompressed(w, c) }
 
 // builder is one run of Build.
 type builder struct {

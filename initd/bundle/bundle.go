@@ -18,10 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
-
-	"github.com/google/renameio/v2"
 )
 
 // Schema names the form of a Manifest; fields are only ever added.
@@ -67,24 +64,6 @@ type Machine struct {
 	// Logs returns the last lines of a service, from a running orchestrator;
 	// an error without one.
 	Logs func(ctx context.Context, service string) (string, error)
-}
-
-// Save collects and writes the archive to path, as a whole or not at all,
-// readable by its owner only.
-func Save(ctx context.Context, m Machine, path string) (Manifest, error) {
-	f, err := renameio.NewPendingFile(filepath.Clean(path), renameio.WithPermissions(0o600), renameio.WithTempDir(filepath.Dir(path)))
-	if err != nil {
-		return Manifest{}, fmt.Errorf("save a support bundle: %w", err)
-	}
-	defer f.Cleanup()
-	made, err := Write(ctx, m, f)
-	if err != nil {
-		return made, fmt.Errorf("save a support bundle to %s: %w", path, err)
-	}
-	if err := f.CloseAtomicallyReplace(); err != nil {
-		return made, fmt.Errorf("save a support bundle to %s: %w", path, err)
-	}
-	return made, nil
 }
 
 // Write collects and writes the archive (tar, gzip).

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"initd/boot/appliance"
 	"initd/boot/report"
 )
 
@@ -98,6 +99,9 @@ func (c *collection) appliance(ctx context.Context) {
 			name := "appliance/" + place.name + "/" + filepath.Base(file)
 			c.add(ctx, name, "appliance file "+file, func(context.Context) ([]byte, error) {
 				b, err := read(file)
+				if err == nil {
+					b, err = appliance.Redact(appliance.Source{Name: file, Data: b}, Redacted)
+				}
 				return Text(b), err
 			})
 		}
