@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,11 @@ qemu-img check's.`,
 				}
 			case err == nil || code.code == exitLeaks:
 				if !quiet || code.code == exitLeaks {
-					found.print(c.OutOrStdout(), tables)
+					var text bytes.Buffer
+					found.print(&text, tables)
+					if _, werr := text.WriteTo(c.OutOrStdout()); werr != nil && err == nil {
+						return exitCode{exitNotChecked, werr}
+					}
 				}
 			}
 			return err
@@ -90,6 +95,7 @@ type finding struct {
 	Leaks       int64    `json:"leaks"` // clusters
 	LeakedBytes int64    `json:"leaked-bytes"`
 	NotCounted  string   `json:"not-counted,omitempty"`
+	NotLeaked   string   `json:"leaks-not-counted,omitempty"`
 	Findings    []string `json:"findings,omitempty"`
 	Warnings    []string `json:"warnings,omitempty"`
 }
@@ -112,11 +118,16 @@ func (f *finding) look(ctx context.Context, o reading, tables bool, m *meter) er
 	if c == nil {
 		return nil
 	}
-	f.NotCounted, f.Leaks, f.LeakedBytes, f.Findings = c.Not, c.Leaked, c.Leaked*info.Unit, c.First
+	f.NotCounted, f.NotLeaked, f.Corruptions, f.Findings = c.Not, c.NotLeaked, c.Low+c.Marks, c.First
+	f.Leaks, f.LeakedBytes = c.Leaked, c.Leaked*info.Unit
 	switch {
 	case c.Low > 0:
 		return f.failed(&image.Error{Fault: image.Corrupt, Code: "qcow2-refcounts", Image: f.Filename, Format: info.Format,
 			What: fmt.Sprintf("%s counted less often than used, so that who writes to it overwrites what is there; %s", clusters(c.Low), strings.Join(c.First, "; ")),
+			Do:   "convert it, or repair a copy with qemu-img check -r all"})
+	case c.Marks > 0:
+		return f.failed(&image.Error{Fault: image.Corrupt, Code: "qcow2-copied", Image: f.Filename, Format: info.Format,
+			What: fmt.Sprintf("the counts of %s contradict the entries that refer to them, so that who writes to it may change what belongs to others too; %s", clusters(c.Marks), strings.Join(c.First, "; ")),
 			Do:   "convert it, or repair a copy with qemu-img check -r all"})
 	case c.Leaked > 0:
 		return exitCode{exitLeaks, nil}
@@ -129,7 +140,7 @@ func (f *finding) failed(err error) error {
 	if !errors.As(err, &e) || e.Fault != image.Corrupt {
 		return exitCode{exitNotChecked, err}
 	}
-	if f.Corruptions = int64(len(f.Findings)); f.Corruptions == 0 {
+	if f.Corruptions == 0 {
 		f.Corruptions, f.Findings = 1, []string{err.Error()}
 	}
 	return exitCode{exitCorrupt, err}
@@ -140,12 +151,15 @@ func (f *finding) print(w io.Writer, tables bool) {
 	if tables {
 		what = "the data were not read"
 	}
-	fmt.Fprintf(w, "%s: no damage found; %s, %s of %s.\n", f.Filename, f.Format, what, bytesText(f.VirtualSize))
+	fmt.Fprintf(w, "%s: no damage found; %s, %s of %s.\n", sandbox.Clean(f.Filename), f.Format, what, bytesText(f.VirtualSize))
 	for _, s := range f.Warnings {
 		fmt.Fprintf(w, "Note: %s.\n", sandbox.Clean(s))
 	}
 	if f.NotCounted != "" {
 		fmt.Fprintf(w, "Counts of references were not compared: %s.\n", f.NotCounted)
+	}
+	if f.NotLeaked != "" {
+		fmt.Fprintf(w, "Clusters that nothing uses were not looked for: %s.\n", f.NotLeaked)
 	}
 	if f.Leaks > 0 {
 		fmt.Fprintf(w, "%s (%s) used by nothing; no harm, but room: qemu-img check -r leaks gives it back.\n", clusters(f.Leaks), bytesText(f.LeakedBytes))

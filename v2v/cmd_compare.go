@@ -65,7 +65,9 @@ Exit status 0: the same; 1: they differ; 2: one cannot be opened; 4: one cannot 
 				return exitCode{exitRead, err}
 			}
 			if !quiet {
-				fmt.Fprintln(c.OutOrStdout(), "The images hold the same disk.")
+				if _, err := fmt.Fprintln(c.OutOrStdout(), "The images hold the same disk."); err != nil {
+					return exitCode{exitRead, err}
+				}
 			}
 			return nil
 		},

@@ -5,14 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"initd/initd/cli"
 	"initd/v2v/convert"
 	"initd/v2v/formats"
 	"initd/v2v/image"
+	"initd/v2v/sandbox"
 )
 
 func convertCommand() *cobra.Command {
@@ -56,6 +60,9 @@ v2v formats lists what -o takes.`,
 				return cli.Usage(err)
 			}
 			req.Stdin, req.Stdout = c.InOrStdin(), c.OutOrStdout()
+			if req.Target == "-" && nowhere(req.Stdout) {
+				return errors.New("standard output is closed; give it a pipe, or name the target")
+			}
 			if idle {
 				if err := convert.Idle(); err != nil {
 					return err
@@ -83,6 +90,17 @@ v2v formats lists what -o takes.`,
 	_ = f.MarkHidden("out-of-order")
 	_ = c.RegisterFlagCompletionFunc("target-format", completeFormats)
 	return c
+}
+
+// nowhere says whether a stream was closed when the program began: the runtime opens /dev/null then, for reading and writing.
+func nowhere(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_ACCMODE == unix.O_RDWR && unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
 func sizeFlags(to map[string]*int64, words map[string]string) error {
@@ -138,28 +156,31 @@ func convertNow(c *cobra.Command, req convert.Request, quiet, progress, asJSON b
 			Zeros    int64   `json:"zeros"`
 			Written  int64   `json:"written"`
 			Resumed  int64   `json:"resumed,omitempty"`
+			Shared   bool    `json:"shared,omitempty"`
 			Verified bool    `json:"verified"`
 			Digest   string  `json:"digest,omitempty"`
 			Seconds  float64 `json:"seconds"`
-		}{"done", req.Target, done.Format, done.Size, done.Data, done.Zeros, done.Written, done.Resumed, done.Verified, hex.EncodeToString(done.Digest), done.Took.Seconds()})
+		}{"done", req.Target, done.Format, done.Size, done.Data, done.Zeros, done.Written, done.Resumed, done.Shared, done.Verified, hex.EncodeToString(done.Digest), done.Took.Seconds()})
 	}
 	if !quiet {
-		fmt.Fprintln(c.ErrOrStderr(), summary(req, done))
+		fmt.Fprintln(c.ErrOrStderr(), summary(req.Target, done))
 	}
 	return nil
 }
 
-func summary(req convert.Request, done convert.Outcome) string {
-	name := req.Target
+func summary(name string, done convert.Outcome) string {
 	if name == "-" {
 		name = "standard output"
 	}
-	s := fmt.Sprintf("%s: %s, %s, %s of data in %s", name, done.Format, bytesText(done.Size), bytesText(done.Data), durationText(done.Took))
-	if sec := done.Took.Seconds(); sec >= 0.1 && done.Data > 0 {
+	s := fmt.Sprintf("%s: %s, %s, %s of data in %s", sandbox.Clean(name), done.Format, bytesText(done.Size), bytesText(done.Data), durationText(done.Took))
+	if sec := done.Took.Seconds(); sec >= 0.1 && done.Data > 0 && !done.Shared {
 		s += fmt.Sprintf(" (%s/s)", bytesText(int64(float64(done.Data)/sec)))
 	}
 	if done.Resumed > 0 {
 		s += fmt.Sprintf(", resumed at %s", bytesText(done.Resumed))
+	}
+	if done.Shared {
+		s += ", sharing the source's blocks"
 	}
 	if done.Verified {
 		s += ", verified"

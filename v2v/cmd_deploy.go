@@ -53,9 +53,11 @@ type deployCall struct {
 
 	// rawIfNothing takes an image that nobody declared and that matches no format for raw, as the old name does.
 	rawIfNothing bool
-	// job and since are deploy.Request's.
-	job   string
-	since time.Time
+	// These are deploy.Request's.
+	job    string
+	since  time.Time
+	handed *deploy.Record
+	hand   func(context.Context, deploy.Record) error
 }
 
 const deployUse = "deploy [-f FMT] --by-path ip-IP:PORT-iscsi-IQN-lun-N | --device DEV  IMG"
@@ -152,7 +154,7 @@ func (d deployCall) do(ctx context.Context, report func(deploy.Event)) (deploy.O
 	defer sys.Close()
 	req := deploy.Request{Disk: deploy.Disk{Portal: d.Portal, IQN: d.IQN, ByPath: d.ByPath, Device: d.Device, WWID: d.WWID}, Image: d.Image, Format: d.Format,
 		Opening: d.Opening, Files: file.OpenOptions{NoSiblings: d.Alone, Shared: d.Shared}, Machine: d.Machine, Force: d.Force, Fresh: d.Fresh, NoVerify: d.NoVerify,
-		Job: d.job, Since: d.since, WipeRest: d.WipeRest, Wait: d.Wait, Rate: d.Rate, MarkEvery: d.MarkEvery, State: d.State, Report: report, Sys: sys, Open: openImage, Content: contentOf}
+		Job: d.job, Since: d.since, Handed: d.handed, Hand: d.hand, WipeRest: d.WipeRest, Wait: d.Wait, Rate: d.Rate, MarkEvery: d.MarkEvery, State: d.State, Report: report, Sys: sys, Open: openImage, Content: contentOf}
 	if req.State == "" {
 		req.State = stateDir
 	}

@@ -134,13 +134,15 @@ func formatsCommand() *cobra.Command {
 		Short: "List the formats and what -o takes",
 		Args:  cli.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			var text bytes.Buffer
 			for i, f := range formats.All() {
 				if i > 0 {
-					fmt.Fprintln(c.OutOrStdout())
+					fmt.Fprintln(&text)
 				}
-				formatText(c.OutOrStdout(), f)
+				formatText(&text, f)
 			}
-			return nil
+			_, err := text.WriteTo(c.OutOrStdout())
+			return err
 		},
 	}
 }

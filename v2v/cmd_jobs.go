@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"initd/initd/cli"
+	"initd/v2v/convert"
 	"initd/v2v/deploy"
 	"initd/v2v/job"
 	"initd/v2v/sandbox"
@@ -278,7 +279,8 @@ func showJob(j job.Job, asJSON bool, stdout io.Writer) error {
 	}
 	line("error", j.Error)
 	line("code", j.Code)
-	line("result", string(j.Result))
+	line("goes on at", goesOnText(j))
+	line("result", resultText(j))
 	line("arguments", string(j.Args))
 	for _, a := range j.History {
 		s := fmt.Sprintf("%s by %s", a.Started.Format(time.RFC3339), a.Worker)
@@ -292,6 +294,39 @@ func showJob(j job.Job, asJSON bool, stdout io.Writer) error {
 	}
 	return t.Flush()
 }
+
+// goesOnText is how far a deploy is that waits for its next attempt.
+func goesOnText(j job.Job) string {
+	var rec deploy.Record
+	if j.State == job.Running || j.Kind != "deploy" || json.Unmarshal(j.Handed, &rec) != nil || rec.Mark == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s of %s", bytesText(rec.Mark.Offset), bytesText(rec.Image.Virtual))
+}
+
+// resultText is what came of a job, in words; --json has all of it.
+func resultText(j job.Job) string {
+	switch j.Kind {
+	case "convert":
+		var r result
+		if json.Unmarshal(j.Result, &r) == nil {
+			return summary(r.Target, convert.Outcome{Format: r.Format, Resumed: r.Resumed, Shared: r.Shared, Verified: r.Verified, Took: seconds(r.Seconds),
+				Result: convert.Result{Size: r.Size, Data: r.Data}})
+		}
+	case "deploy":
+		var r struct {
+			deployed
+			Seconds float64 `json:"seconds"`
+		}
+		if json.Unmarshal(j.Result, &r) == nil {
+			r.Took = seconds(r.Seconds)
+			return deploySummary(deploy.Outcome(r.deployed))
+		}
+	}
+	return string(j.Result)
+}
+
+func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
 func jobsFollowCommand() *cobra.Command {
 	c := oneJob("follow", "Follow a job until it ends", followJob)

@@ -48,13 +48,14 @@ type result struct {
 	Data     int64   `json:"data"`
 	Written  int64   `json:"written"`
 	Resumed  int64   `json:"resumed,omitempty"`
+	Shared   bool    `json:"shared,omitempty"`
 	Verified bool    `json:"verified"`
 	Seconds  float64 `json:"seconds"`
 }
 
 // convertTask converts, going on where an earlier attempt ended if the format can. The unfinished files are locked, so that an attempt that
 // still lives, here or on another client of the same file system, keeps this one away.
-func convertTask(ctx context.Context, o task.Order, report func(task.Progress)) (json.RawMessage, error) {
+func convertTask(ctx context.Context, o task.Order, say task.Reporter) (json.RawMessage, error) {
 	var c convertCall
 	if err := json.Unmarshal(o.Args, &c); err != nil {
 		return nil, &task.Failure{Text: "the job's arguments: " + err.Error(), Final: true}
@@ -71,7 +72,7 @@ func convertTask(ctx context.Context, o task.Order, report func(task.Progress)) 
 		return nil, &task.Failure{Text: err.Error(), Final: true}
 	}
 	req.Resume = into.Resume != nil && !isDevice(c.Target)
-	rate := newRate(report)
+	rate := newRate(say.Progress)
 	req.Report = func(e convert.Event) { rate.tell(e.Phase, e.Progress, e.Total) }
 	done, err := convert.Run(ctx, req)
 	if err != nil {
@@ -80,7 +81,7 @@ func convertTask(ctx context.Context, o task.Order, report func(task.Progress)) 
 		}
 		return nil, err
 	}
-	return json.Marshal(result{Target: c.Target, Format: done.Format, Size: done.Size, Data: done.Data, Written: done.Written, Resumed: done.Resumed,
+	return json.Marshal(result{Target: c.Target, Format: done.Format, Size: done.Size, Data: done.Data, Written: done.Written, Resumed: done.Resumed, Shared: done.Shared,
 		Verified: done.Verified, Seconds: done.Took.Seconds()})
 }
 
@@ -100,7 +101,7 @@ func discard(target string) error {
 	return nil
 }
 
-func deployTask(ctx context.Context, o task.Order, report func(task.Progress)) (json.RawMessage, error) {
+func deployTask(ctx context.Context, o task.Order, say task.Reporter) (json.RawMessage, error) {
 	var d deployCall
 	if err := json.Unmarshal(o.Args, &d); err != nil {
 		return nil, &task.Failure{Text: "the job's arguments: " + err.Error(), Final: true}
@@ -112,7 +113,19 @@ func deployTask(ctx context.Context, o task.Order, report func(task.Progress)) (
 	if o.Again {
 		d.Fresh, d.since = false, o.Started
 	}
-	rate := newRate(report)
+	if o.Handed != nil {
+		if err := json.Unmarshal(o.Handed, &d.handed); err != nil {
+			return nil, &task.Failure{Text: "what the last attempt handed over: " + err.Error(), Final: true}
+		}
+	}
+	d.hand = func(ctx context.Context, rec deploy.Record) error {
+		b, err := json.Marshal(rec)
+		if err != nil {
+			return err
+		}
+		return say.Hand(ctx, b)
+	}
+	rate := newRate(say.Progress)
 	out, err := d.do(ctx, func(e deploy.Event) {
 		if e.Note == "" || e.Phase == "wait" {
 			rate.tell(e.Phase, e.Progress, e.Total)

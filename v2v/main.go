@@ -163,7 +163,7 @@ Exit status 0 is success, 1 a failure, 2 a wrong call, 128+N the signal N. compa
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "Print the version", Args: cli.NoArgs, RunE: func(c *cobra.Command, _ []string) error {
-		fmt.Fprintf(c.OutOrStdout(), "v2v %s\n", version)
-		return nil
+		_, err := fmt.Fprintf(c.OutOrStdout(), "v2v %s\n", version)
+		return err
 	}}
 }

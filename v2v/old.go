@@ -88,7 +88,7 @@ func diskManager(ctx context.Context, args []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	m.note(summary(req, done))
+	m.note(summary(req.Target, done))
 	return nil
 }
 

@@ -15,14 +15,18 @@ import (
 type Difference struct {
 	// Offset is the first byte that differs, in bytes of the disk.
 	Offset int64
-	// What says in which way: content, size, allocation.
+	// What says in which way: content, size, allocation, end (data behind the end of the shorter one).
 	What string
+	// Sizes are those of the disks, in bytes.
+	Sizes [2]int64
 }
 
 func (d *Difference) Error() string {
 	switch d.What {
 	case "size":
-		return fmt.Sprintf("the sizes differ, and there are data behind the end of the shorter one, at %d", d.Offset)
+		return fmt.Sprintf("the sizes differ, %d and %d bytes", d.Sizes[0], d.Sizes[1])
+	case "end":
+		return fmt.Sprintf("the sizes differ, %d and %d bytes, and there are data behind the end of the shorter one, at %d", d.Sizes[0], d.Sizes[1], d.Offset)
 	case "allocation":
 		return fmt.Sprintf("one holds data at %d, and the other has a hole there", d.Offset)
 	}
@@ -40,10 +44,10 @@ type CompareOptions struct {
 // Compare reads both disks where either has data. It gives a *Difference for the first place where they differ; behind the shorter one's
 // end the longer one has to be zeros.
 func Compare(ctx context.Context, a, b image.Reader, opt CompareOptions) error {
-	size := max(a.Size(), b.Size())
+	size, sizes := max(a.Size(), b.Size()), [2]int64{a.Size(), b.Size()}
 	if opt.Strict {
 		if a.Size() != b.Size() {
-			return &Difference{Offset: min(a.Size(), b.Size()), What: "size"}
+			return &Difference{Offset: min(a.Size(), b.Size()), What: "size", Sizes: sizes}
 		}
 		if err := sameAllocation(a, b); err != nil {
 			return err
@@ -65,7 +69,7 @@ func Compare(ctx context.Context, a, b image.Reader, opt CompareOptions) error {
 	err := e.run(ctx)
 	var d *Difference
 	if errors.As(err, &d) && d.Offset >= min(a.Size(), b.Size()) {
-		return &Difference{Offset: d.Offset, What: "size"}
+		return &Difference{Offset: d.Offset, What: "end", Sizes: sizes}
 	}
 	return err
 }
@@ -144,7 +148,7 @@ func dataOf(r image.Reader, from int64) iter.Seq2[image.Extent, error] {
 			return
 		}
 		for e, err := range r.Extents(from) {
-			if (err != nil || e.Kind == image.Data) && !yield(e, err) {
+			if (err != nil || e.Stored()) && !yield(e, err) {
 				return
 			}
 		}

@@ -287,10 +287,10 @@ func TestCompare(t *testing.T) {
 		want   *Difference
 	}{
 		{"an image and what it was made of", open(raw, "raw"), open(q, "qcow2"), false, nil},
-		{"a byte differs", open(q, "qcow2"), open(other, "raw"), false, &Difference{13<<20 + 5, "content"}},
+		{"a byte differs", open(q, "qcow2"), open(other, "raw"), false, &Difference{Offset: 13<<20 + 5, What: "content"}},
 		{"zeros behind the shorter one are no difference", open(q, "qcow2"), open(longer, "raw"), false, nil},
-		{"strictly they are", open(q, "qcow2"), open(longer, "raw"), true, &Difference{testSize, "size"}},
-		{"data behind the shorter one", open(behind, "raw"), open(q, "qcow2"), false, &Difference{testSize + 4<<20 + 7, "size"}},
+		{"strictly they are", open(q, "qcow2"), open(longer, "raw"), true, &Difference{testSize, "size", [2]int64{testSize, testSize + 5<<20}}},
+		{"data behind the shorter one", open(behind, "raw"), open(q, "qcow2"), false, &Difference{testSize + 4<<20 + 7, "end", [2]int64{testSize + 5<<20, testSize}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			err := Compare(t.Context(), tc.a, tc.b, CompareOptions{Strict: tc.strict})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"runtime"
+	"slices"
 
 	"initd/v2v/image"
 )
@@ -35,9 +36,10 @@ type CopyOptions struct {
 	Digest bool
 	// Progress is told, in order and from one goroutine, how far the copy is.
 	Progress func(Progress)
-	// From is where an earlier run ended, in bytes, and Sum its digest's state.
+	// From is where an earlier run ended, in bytes, Sum its digest's state, and Tail the mark's.
 	From int64
 	Sum  []byte
+	Tail []ChunkSum
 	// Save is called now and then with what a later run needs; nil saves nothing. Every is how much lies between, in bytes of the disk.
 	Save  func(Mark) error
 	Every int64
@@ -111,7 +113,7 @@ func Copy(ctx context.Context, r image.Reader, w image.Writer, opt CopyOptions) 
 // CopyStream does the same with a source that comes once. It cannot begin anywhere but at the beginning.
 func CopyStream(ctx context.Context, s image.Streamer, w image.Writer, opt CopyOptions) (Result, error) {
 	size := chunkSize(w, s.Info().Unit)
-	opt.From, opt.Sum = 0, nil
+	opt.From, opt.Sum, opt.Tail = 0, nil, nil
 	c := newCopier(s.Size(), w, opt)
 	e := c.engine(size)
 	e.produce = fromStream(s, size, e.bufs, &limiter{rate: opt.Rate})
@@ -139,7 +141,7 @@ type copier struct {
 }
 
 func newCopier(size int64, w image.Writer, opt CopyOptions) *copier {
-	c := &copier{size: size, w: w, opt: opt, saved: opt.From}
+	c := &copier{size: size, w: w, opt: opt, saved: opt.From, tail: slices.Clone(opt.Tail)}
 	c.placer, _ = w.(image.Placer)
 	if opt.Digest || opt.Save != nil {
 		c.sum = newSum()

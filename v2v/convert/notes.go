@@ -174,14 +174,8 @@ func (n *notes) save(m Mark) error {
 // mapped walks the map: its digest, and how much data there are.
 func mapped(r image.Reader) (digest []byte, data int64, err error) {
 	h := sha256.New()
-	for e, err := range r.Extents(0) {
-		if err != nil {
-			return nil, 0, err
-		}
-		fmt.Fprintln(h, e.Offset, e.Length, e.Kind, e.Compressed, e.File, e.Place)
-		if e.Kind == image.Data {
-			data += e.Length
-		}
+	if data, err = image.WriteMap(h, r); err != nil {
+		return nil, 0, err
 	}
 	return h.Sum(nil), data, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -136,6 +137,34 @@ func TestFewZerosAmongDataAreWrittenToADevice(t *testing.T) {
 	}
 }
 
+// marked is a device that can be gone on with.
+type marked struct{ *device }
+
+func (marked) Checkpoint() ([]byte, error) { return nil, nil }
+
+// What a later run compares with must not be nothing, because zeros came last.
+func TestAMarkBehindZerosKeepsTheLastData(t *testing.T) {
+	data := make([]byte, 4<<20)
+	copy(data, bytes.Repeat([]byte{7}, 1<<20))
+	var marks []Mark
+	opt := CopyOptions{Every: 1 << 20, Save: func(m Mark) error { marks = append(marks, m); return nil }}
+	if _, err := Copy(t.Context(), small{data, 4 << 20}, marked{&device{}}, opt); err != nil {
+		t.Fatal(err)
+	}
+	if len(marks) != 3 || len(marks[0].Tail) != 1 {
+		t.Fatalf("got %+v", marks)
+	}
+	first := marks[0]
+	marks = nil
+	opt.From, opt.Sum, opt.Tail = first.Offset, first.Sum, first.Tail
+	if _, err := Copy(t.Context(), small{data, 4 << 20}, marked{&device{}}, opt); err != nil {
+		t.Fatal(err)
+	}
+	if len(marks) != 2 || cmp.Diff(first.Tail, marks[1].Tail) != "" {
+		t.Errorf("after the resumption: got %+v", marks)
+	}
+}
+
 // What an earlier run wrote behind its last mark may be of a source that has changed without a trace since, as a block device does.
 func TestWhatLiesBehindTheMarkIsNotTrusted(t *testing.T) {
 	for _, tc := range []struct {
@@ -249,4 +278,33 @@ func TestWhatIsUnfinishedOutlastsAWantOfRoom(t *testing.T) {
 		t.Error("it began again")
 	}
 	imagetest.Compare(t, "raw", src, "raw", dst)
+}
+
+// What looks at the end of its file cannot lie on a device, and what is not written from front to back cannot go to a pipe: that is said before either is opened.
+func TestWhatHasNoPlaceOnADeviceOrInAPipe(t *testing.T) {
+	for _, tc := range []struct {
+		format       string
+		options      []string
+		device, pipe bool
+	}{
+		{"raw", nil, true, true},
+		{"qcow2", nil, true, false},
+		{"vhdx", nil, true, false},
+		{"vdi", []string{"static=on"}, true, false},
+		{"vpc", nil, false, false},
+		{"vpc", []string{"subformat=fixed"}, false, false},
+		{"vmdk", nil, true, false},
+		{"vmdk", []string{"subformat=streamOptimized"}, false, true},
+	} {
+		j := &job{Request: Request{Source: "a", Target: "b", TargetFormat: tc.format, Options: tc.options}}
+		if err := j.check(); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.fits(fs.ModeDevice); (err == nil) != tc.device {
+			t.Errorf("%s %v on a device: %v", tc.format, tc.options, err)
+		}
+		if err := j.fits(fs.ModeNamedPipe); (err == nil) != tc.pipe {
+			t.Errorf("%s %v to a pipe: %v", tc.format, tc.options, err)
+		}
+	}
 }

@@ -20,7 +20,7 @@ func fromExtents(r image.Reader, from, chunkSize int64, limit *limiter) func(con
 			if err != nil {
 				return err
 			}
-			if e.Kind != image.Data {
+			if !e.Stored() {
 				continue
 			}
 			if err := p.data(e.Offset, e.End(), placeOf(e)); err != nil {

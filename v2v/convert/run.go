@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"initd/v2v/file"
@@ -67,6 +68,8 @@ type Outcome struct {
 	Format string
 	// Resumed is where the conversion went on, in bytes of the disk; 0 is the beginning.
 	Resumed int64
+	// Shared says that the target shares the source's blocks, and nothing was copied.
+	Shared bool
 	// Verified says that the target was read back and had the same digest.
 	Verified bool
 	Took     time.Duration
@@ -176,6 +179,8 @@ func (j *job) check() error {
 		}
 	}
 	switch {
+	case j.Source == "" || j.Target == "":
+		return errors.New("the name of the source, or of the target, is empty")
 	case j.Workers < 0 || j.Workers > 256:
 		return fmt.Errorf("-m %d: it is a number from 1 to 256", j.Workers)
 	case j.Source == "-" && j.SourceFormat == "":
@@ -268,9 +273,14 @@ func (j *job) openTarget(ctx context.Context) error {
 		opt.Sources = j.src.Opened()
 	}
 	create := func() (*file.Target, error) { return file.Create(j.Target, opt) }
-	if info, err := os.Stat(j.Target); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
-		at := create
-		create = func() (*file.Target, error) { return orDone(ctx, at) } // it waits for somebody who reads
+	if info, err := os.Stat(j.Target); err == nil {
+		if err := j.fits(info.Mode()); err != nil {
+			return err
+		}
+		if info.Mode()&fs.ModeNamedPipe != 0 {
+			at := create
+			create = func() (*file.Target, error) { return orDone(ctx, at) } // it waits for somebody who reads
+		}
 	}
 	dst, err := create()
 	if err != nil {
@@ -290,6 +300,19 @@ func (j *job) openTarget(ctx context.Context) error {
 			}
 			return err
 		}
+	}
+	return nil
+}
+
+// fits says whether what the target's name stands for can hold an image of the format.
+func (j *job) fits(mode fs.FileMode) error {
+	can := func(f func(image.Options) bool) bool { return f != nil && f(j.options) }
+	kind := strings.TrimSpace(j.format.Name + " " + j.options["subformat"])
+	switch {
+	case mode&fs.ModeNamedPipe != 0 && !can(j.format.Streams):
+		return fmt.Errorf("%s: is a pipe, and %s is not written from front to back; name a file", j.Target, kind)
+	case mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0 && can(j.format.EndCounts):
+		return fmt.Errorf("%s: is a block device, and readers of %s look at the end of the file, which a device has elsewhere; name a file, or choose another format", j.Target, kind)
 	}
 	return nil
 }
@@ -337,10 +360,13 @@ func (j *job) begin(ctx context.Context) error {
 
 // copy writes all, and finishes.
 func (j *job) copy(ctx context.Context) error {
+	if shared, err := j.clone(ctx); shared || err != nil {
+		return err
+	}
 	opt := CopyOptions{Workers: j.Workers, Rate: j.Rate, Digest: j.Verify}
 	opt.Progress = func(p Progress) { j.Report(Event{Phase: "copy", Progress: p, Total: j.total}) }
 	if j.resume != nil {
-		opt.From, opt.Sum = j.resume.Offset, j.resume.Sum
+		opt.From, opt.Sum, opt.Tail = j.resume.Offset, j.resume.Sum, j.resume.Tail
 		opt.Save, opt.Every = j.resume.save, cmp.Or(j.SaveEvery, saveEvery)
 	}
 	var err error

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -292,67 +291,6 @@ func TestWhatWasBegunIsGoneOnWithOnlyIfAllIsTheSame(t *testing.T) {
 			wantDisk(t, device, raw)
 		})
 	}
-}
-
-// A worker may die when the disk is done and the queue does not know it yet.
-func TestAJobThatHadEndedIsNotDoneAgain(t *testing.T) {
-	raw, qcow2 := templateFile(t, 8, 7)
-	device, _ := loop(t, 16)
-	req := played{Device: device, Image: qcow2, State: t.TempDir()}.request()
-	req.Job = "j1"
-	// A partition table's signature, so that the disk is known to hold something.
-	mbr(t, raw, qcow2)
-	began := time.Now()
-	first, err := Run(t.Context(), req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, tc := range []struct {
-		name    string
-		job     string
-		since   time.Time
-		refused bool
-	}{
-		{"another attempt at it", "j1", began, false},
-		{"another job", "j2", began, true},
-		{"a later job of the same name", "j1", time.Now(), true},
-		{"the first attempt at a job of the same name", "j1", time.Time{}, true},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			req.Job, req.Since = tc.job, tc.since
-			out, err := Run(t.Context(), req)
-			if e, ok := errors.AsType[*Error](err); tc.refused {
-				if !ok || e.Kind != Content {
-					t.Errorf("got %v, want %s", err, Content)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(first.Record, out.Record); diff != "" {
-				t.Errorf("the record (-first +second):\n%s", diff)
-			}
-			wantDisk(t, device, raw)
-		})
-	}
-}
-
-// mbr gives a template a partition table.
-func mbr(t *testing.T, raw, qcow2 string) {
-	t.Helper()
-	f, err := os.OpenFile(raw, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	sector := make([]byte, 512)
-	copy(sector[446:], []byte{0, 0, 2, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 8, 0, 0})
-	sector[510], sector[511] = 0x55, 0xaa
-	if _, err := f.WriteAt(sector, 0); err != nil {
-		t.Fatal(err)
-	}
-	tool(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2)
 }
 
 // Nor would a run that goes on behind the last mark find what is wrong before it.

@@ -32,6 +32,10 @@ type Request struct {
 	// without Since all is.
 	Job   string
 	Since time.Time
+	// Handed is what an earlier attempt at Job handed over last, on whatever machine: it counts as a record of this one does.
+	Handed *Record
+	// Hand is given each record before what it says is relied on; nil gives it to nobody. An error ends the attempt.
+	Hand func(context.Context, Record) error
 	// Force overwrites what is known on the disk.
 	Force bool
 	// Fresh begins anew where an earlier run could be gone on with.

@@ -170,14 +170,8 @@ func template(src *file.Source, r image.Reader) (t Template, data int64, err err
 		h.Write(ends)
 	}
 	io.WriteString(h, src.Stamps())
-	for e, err := range r.Extents(0) {
-		if err != nil {
-			return Template{}, 0, err
-		}
-		fmt.Fprintln(h, e.Offset, e.Length, e.Kind, e.Compressed, e.File, e.Place)
-		if e.Kind == image.Data {
-			data += e.Length
-		}
+	if data, err = image.WriteMap(h, r); err != nil {
+		return Template{}, 0, err
 	}
 	t.Tables = hex.EncodeToString(h.Sum(nil))
 	return t, data, nil
@@ -202,6 +196,11 @@ func (r *Record) goesOn(t Template, d Target, disk io.ReaderAt) string {
 	case r.Mark.Offset < 0 || r.Mark.Offset > t.Virtual:
 		return "the record is damaged"
 	}
+	return r.onDisk(d, disk)
+}
+
+// onDisk reads the last blocks before the mark back, and says what is not as it was written; empty if all is.
+func (r *Record) onDisk(d Target, disk io.ReaderAt) string {
 	for _, c := range r.Mark.Tail {
 		if c.Length < 0 || c.Length > 64<<20 || c.Offset < 0 || c.Offset > d.Size-c.Length {
 			return "the record is damaged"

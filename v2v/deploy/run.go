@@ -152,26 +152,82 @@ func (r *run) begin(ctx context.Context) (finished bool, err error) {
 		r.out.Record, r.out.Device, r.out.Resumed = *old, r.found.Node(), r.reader.Size()
 		return true, nil
 	}
-	own := old != nil && old.State == writing && old.Target.WWID == t.WWID
+	from, own, why := r.begun(old, t)
 	if !own && !r.Force {
 		if err := r.refuseContent(ctx, old); err != nil {
 			return false, err
 		}
 	}
-	r.rec = Record{Version: 1, State: writing, Machine: r.Machine, Job: r.Job, Image: r.rec.Image, Target: t, Started: time.Now().UTC()}
-	if own && !r.Fresh {
-		dev := r.dst.Device()
-		why := old.goesOn(r.rec.Image, t, dev)
-		if why == "" {
-			r.rec.Started, r.rec.Mark, r.rec.Before = old.Started, old.Mark, old.Before
-			r.out.Resumed, r.marked = old.Mark.Offset, old.Mark.Offset
-			r.Report(Event{Phase: "copy", Note: fmt.Sprintf("going on at %d of %d bytes", old.Mark.Offset, r.reader.Size())})
-			return false, r.rec.save(r.State)
+	r.rec = Record{Version: 1, State: writing, Machine: r.Machine, Job: r.Job, Image: r.rec.Image, Target: t, Started: time.Now().UTC(), Before: succeed(old)}
+	switch {
+	case r.Fresh || !own:
+	case from != nil:
+		r.rec.Started, r.rec.Mark = from.Started, from.Mark
+		if from == old {
+			r.rec.Before = old.Before
 		}
+		r.out.Resumed, r.marked = from.Mark.Offset, from.Mark.Offset
+		r.Report(Event{Phase: "copy", Note: fmt.Sprintf("going on at %d of %d bytes", from.Mark.Offset, r.reader.Size())})
+	default:
 		r.Report(Event{Phase: "copy", Note: "beginning again: " + why})
 	}
-	r.rec.Before = succeed(old)
-	return false, r.rec.save(r.State)
+	return false, r.record(ctx)
+}
+
+// begun finds what this run may go on from: this machine's record of the disk, or what the job's last attempt handed over, whichever is further of one
+// run, and the later run's otherwise. Where there is one at all that is unfinished, what is on the disk is our own; why says what keeps us from going on.
+func (r *run) begun(old *Record, t Target) (from *Record, own bool, why string) {
+	take := func(c *Record) {
+		if no := c.goesOn(r.rec.Image, t, r.dst.Device()); no != "" {
+			why = no
+		} else if from == nil || c.Mark.Offset > from.Mark.Offset {
+			from = c
+		}
+	}
+	h := r.handed(old, t)
+	// What another job left unfinished here it may have ended on another machine, and the disk be in use since.
+	if old != nil && old.State == writing && old.Target.WWID == t.WWID && (old.Job == "" || old.Job == r.Job) {
+		own = true
+		if h == nil || old.sameRun(h) { // else the job began again elsewhere after that
+			take(old)
+		}
+	}
+	if h != nil {
+		take(h)
+		// Other data than were written are somebody's who came after us, wherever that is recorded.
+		own = own || h.Mark == nil || h.onDisk(t, r.dst.Device()) == ""
+	}
+	return from, own, why
+}
+
+// handed is what the job's last attempt handed over about this disk, unless this machine knows of a deploy to it that came after.
+func (r *run) handed(old *Record, t Target) *Record {
+	h := r.Handed
+	switch {
+	case h == nil || h.Job != r.Job || h.State != writing || t.WWID == "" || h.Target.WWID != t.WWID:
+		return nil
+	case old == nil:
+		return h
+	case old.State == done && old.Finished.After(h.Started), old.State == writing && !old.sameRun(h) && old.Started.After(h.Started):
+		return nil
+	}
+	return h
+}
+
+// sameRun says whether two records are of one deploy, which may have gone on elsewhere.
+func (r *Record) sameRun(o *Record) bool { return r.Job == o.Job && r.Started.Equal(o.Started) }
+
+// record says how far the disk is, durably: here, and to whoever may go on elsewhere.
+func (r *run) record(ctx context.Context) error {
+	if err := r.rec.save(r.State); err != nil || r.Hand == nil {
+		return err
+	}
+	handed := r.rec
+	handed.Before = nil // a machine's own memory
+	if err := r.Hand(ctx, handed); err != nil {
+		return fmt.Errorf("%s: tell the queue how far the disk is: %w", r.Disk, err)
+	}
+	return nil
 }
 
 // refuseContent keeps what is on a disk unless somebody said that it may go.
@@ -197,7 +253,11 @@ func (r *run) refuseContent(ctx context.Context, old *Record) error {
 			what += " for " + old.Machine
 		}
 	}
-	return &Error{Kind: Content, Disk: r.Disk.String(), What: fmt.Sprintf("%s holds %s", r.found.Node(), what), Do: "if all of that may go, say --force"}
+	do := "if all of that may go, say --force"
+	if old != nil && old.State == writing && old.Job != "" {
+		do = fmt.Sprintf("job %s left it unfinished here: `v2v jobs retry %s` goes on; %s", old.Job, old.Job, do)
+	}
+	return &Error{Kind: Content, Disk: r.Disk.String(), What: fmt.Sprintf("%s holds %s", r.found.Node(), what), Do: do}
 }
 
 // write copies, makes durable, reads back and records.
@@ -216,10 +276,18 @@ func (r *run) write(ctx context.Context) error {
 		return err
 	}
 	defer w.Close()
-	opt := convert.CopyOptions{Workers: r.Workers, Rate: r.Rate, Digest: true, Save: r.save, Every: r.MarkEvery}
+	opt := convert.CopyOptions{Workers: r.Workers, Rate: r.Rate, Digest: true, Every: r.MarkEvery}
+	opt.Save = func(m convert.Mark) error {
+		r.rec.Mark = &m
+		if err := r.record(ctx); err != nil {
+			return err
+		}
+		r.marked = m.Offset
+		return nil
+	}
 	opt.Progress = func(p convert.Progress) { r.Report(Event{Phase: "copy", Progress: p, Total: r.total}) }
 	if r.rec.Mark != nil {
-		opt.From, opt.Sum = r.rec.Mark.Offset, r.rec.Mark.Sum
+		opt.From, opt.Sum, opt.Tail = r.rec.Mark.Offset, r.rec.Mark.Sum, r.rec.Mark.Tail
 	}
 	result, err := convert.Copy(ctx, images{r.reader}, w, opt)
 	if err != nil {
@@ -236,7 +304,7 @@ func (r *run) write(ctx context.Context) error {
 		if e, ok := errors.AsType[*Error](err); ok && e.Kind == Mismatch {
 			// The next run begins anew: the mark lies behind what is wrong.
 			r.rec.Mark = nil
-			return errors.Join(err, r.rec.save(r.State))
+			return errors.Join(err, r.record(ctx))
 		}
 		if err != nil {
 			return err
@@ -251,15 +319,6 @@ func (r *run) write(ctx context.Context) error {
 		return err
 	}
 	r.out.Record, r.out.Device, r.out.Data, r.out.Zeros = r.rec, r.found.Node(), result.Data, result.Zeros
-	return nil
-}
-
-func (r *run) save(m convert.Mark) error {
-	r.rec.Mark = &m
-	if err := r.rec.save(r.State); err != nil {
-		return err
-	}
-	r.marked = m.Offset
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -266,4 +267,55 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// A device ends where it ends: what passes its end is told as that, and nothing of it is written.
+func TestWhatPassesTheEndOfADevice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "device")
+	write(t, path, strings.Repeat("x", 1<<20))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &handle{f: f, name: path, block: true, size: 1 << 20}
+	defer h.close()
+	_, werr := h.WriteAt(make([]byte, 8192), 1<<20-4096)
+	for what, err := range map[string]error{"write": werr, "zero": h.Zero(1<<20-4096, 8192), "size": h.Truncate(1<<20 + 1)} {
+		var e *image.Error
+		if !errors.As(err, &e) || e.Code != "device-too-small" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if got := read(t, path); got != strings.Repeat("x", 1<<20) {
+		t.Error("something was written")
+	}
+}
+
+func TestCharacterDevicesTakeNoDisk(t *testing.T) {
+	if _, err := Create("/dev/random", CreateOptions{}); err == nil || !strings.Contains(err.Error(), "is a character device") {
+		t.Errorf("got %v", err)
+	}
+	dst, err := Create("/dev/null", CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst.Abort()
+}
+
+// /dev/stdout leads to what is open, which may have no name.
+func TestANameOfAnOpenPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	dst, err := Create(filepath.Join("/proc/self/fd", strconv.Itoa(int(w.Fd()))), CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dst.Seekable() {
+		t.Error("a pipe is taken for a file")
+	}
+	dst.Abort()
 }

@@ -38,6 +38,8 @@ func (h *handle) WriteAt(p []byte, off int64) (int, error) {
 	end := h.size
 	if !h.block {
 		end = h.length.Load()
+	} else if off+int64(len(p)) > end {
+		return 0, h.tooSmall(off + int64(len(p)))
 	}
 	done, err := h.direct.writeAt(h.f, p, off, end)
 	if err != nil {
@@ -79,10 +81,14 @@ func (h *handle) Truncate(size int64) error {
 		return nil
 	}
 	if size > h.size {
-		return &image.Error{Fault: image.TooLarge, Code: "device-too-small", Image: h.name,
-			What: fmt.Sprintf("the device holds %d bytes, and the disk needs %d", h.size, size), Do: "give a larger device"}
+		return h.tooSmall(size)
 	}
 	return nil
+}
+
+func (h *handle) tooSmall(need int64) error {
+	return &image.Error{Fault: image.TooLarge, Code: "device-too-small", Image: h.name,
+		What: fmt.Sprintf("the device holds %d bytes, and at least %d are needed", h.size, need), Do: "give a larger device"}
 }
 
 // Zero makes a range read as zeros. On a device BLKDISCARD would promise nothing; BLKZEROOUT does, and the kernel writes where the
@@ -100,6 +106,9 @@ func (h *handle) Zero(off, length int64) error {
 			return h.explain("punch a hole into", off, err)
 		}
 		return h.writeZeros(off, length)
+	}
+	if off+length > h.size {
+		return h.tooSmall(off + length)
 	}
 	const align = 4096
 	start, end := image.RoundUp(off, align), (off+length)/align*align

@@ -41,6 +41,8 @@ type Source struct {
 
 	mu       sync.Mutex
 	siblings []fs.FileInfo // of all that were opened
+
+	run image.LastRun
 }
 
 var (
@@ -86,7 +88,7 @@ func newSource(f *os.File, name string, opt OpenOptions) (*Source, error) {
 	case info.IsDir():
 		return nil, fmt.Errorf("%s: is a directory, not a disk image", name)
 	default:
-		return nil, fmt.Errorf("%s: is neither a regular file nor a block device", name)
+		return nil, fmt.Errorf("%s: is neither a regular file nor a block device; a pipe is read as standard input (-)", name)
 	}
 	if !opt.Shared && !s.block {
 		if err := checkReadable(f, name); err != nil {
@@ -118,7 +120,9 @@ func (s *Source) Block() bool { return s.block }
 func (s *Source) Stat() (fs.FileInfo, error) { return s.f.Stat() }
 
 // NextData is SEEK_DATA and SEEK_HOLE. Where a file system knows no holes all is data.
-func (s *Source) NextData(from int64) (start, end int64, err error) {
+func (s *Source) NextData(from int64) (start, end int64, err error) { return s.run.Next(from, s.seek) }
+
+func (s *Source) seek(from int64) (start, end int64, err error) {
 	if from >= s.size {
 		return 0, 0, io.EOF
 	}
@@ -130,7 +134,7 @@ func (s *Source) NextData(from int64) (start, end int64, err error) {
 	case errors.Is(err, unix.ENXIO):
 		// SEEK_DATA inside the last hole, unless the file was cut meanwhile.
 		if now, err := unix.Seek(int(s.f.Fd()), 0, unix.SEEK_END); err == nil && now < s.size {
-			return 0, 0, image.Corruptf(s.name, "", "raw-cut", "the file became shorter while it was read: it had %d bytes, and has %d", s.size, now)
+			return 0, 0, image.Shrunk(s.name, s.size, now)
 		}
 		return 0, 0, io.EOF
 	case errors.Is(err, unix.EINVAL):

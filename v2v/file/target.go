@@ -68,13 +68,7 @@ func Create(path string, opt CreateOptions) (*Target, error) {
 	// The file that a link leads to is replaced, and the link stays.
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, lerr := os.Lstat(path); lerr == nil {
-			return nil, fmt.Errorf("%s: is a symbolic link to nothing", path)
-		}
-		var dir string
-		if dir, err = filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
-			real = filepath.Join(dir, filepath.Base(path))
-		}
+		real, err = newName(path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -101,6 +95,8 @@ func Create(path string, opt CreateOptions) (*Target, error) {
 		return nil, fmt.Errorf("%s: is a directory; name the file too", path)
 	case info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0:
 		return t, t.openDevice()
+	case info.Mode()&fs.ModeCharDevice != 0 && !takesBytes(info):
+		return nil, fmt.Errorf("%s: is a character device, and no place for a disk; name a file, a pipe or a block device", path)
 	default:
 		f, err := os.OpenFile(real, os.O_WRONLY, 0)
 		if err != nil {

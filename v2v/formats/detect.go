@@ -1,6 +1,7 @@
 package formats
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/binary"
 	"fmt"
@@ -43,6 +44,21 @@ func at(off int, magic string) func(head, tail []byte) bool {
 	}
 }
 
+// isTar says whether a file begins with a header whose checksum is right, which no disk does by chance.
+func isTar(head []byte) bool {
+	if len(head) < 512 {
+		return false
+	}
+	_, err := tar.NewReader(bytes.NewReader(head)).Next()
+	return err == nil
+}
+
+// isOVF looks for the envelope of an appliance's description.
+func isOVF(head, _ []byte) bool {
+	text := bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\ufeff")), " \t\r\n")
+	return bytes.HasPrefix(text, []byte("<")) && bytes.Contains(text, []byte("Envelope")) && bytes.Contains(text, []byte("/ovf/envelope"))
+}
+
 // foreign lists what is recognised and refused.
 func foreign() []Foreign {
 	unpack := "unpack it first"
@@ -67,8 +83,13 @@ func foreign() []Foreign {
 		{Name: "a zstd file", Code: "packed-zstd", Do: unpack, match: at(0, "\x28\xb5\x2f\xfd")},
 		{Name: "a bzip2 file", Code: "packed-bzip2", Do: unpack, match: at(0, "BZh")},
 		{Name: "a zip file", Code: "packed-zip", Do: unpack, match: at(0, "PK\x03\x04")},
+		{Name: "an lz4 file", Code: "packed-lz4", Do: unpack, match: at(0, "\x04\x22\x4d\x18")},
+		{Name: "an lzop file", Code: "packed-lzop", Do: unpack, match: at(0, "\x89LZO\x00\r\n\x1a\n")},
+		{Name: "cloop", Code: "cloop", Do: "convert it with qemu-img convert -f cloop -O raw", match: at(0, "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n")},
+		{Name: "an OVF description", Code: "ovf", Do: "give the disk's file, or the whole appliance (OVA)", match: isOVF},
 		{Name: "a 7z file", Code: "packed-7z", Do: unpack, match: at(0, "7z\xbc\xaf\x27\x1c")},
-		{Name: "a tar archive", Code: "tar", Overlay: true, Do: unpack, match: at(257, "ustar")},
+		{Name: "a tar archive", Code: "tar", Do: unpack + "; if it is a disk as it stands, say -f raw", match: func(head, _ []byte) bool { return isTar(head) }},
+		{Name: "a tar archive", Code: "tar", Overlay: true, match: func(head, tail []byte) bool { return !isTar(head) && at(257, "ustar")(head, tail) }},
 		{Name: "an ISO 9660 file system", Code: "iso", Overlay: true, Do: "say -f raw if it is a disk as it stands", match: at(32769, "CD001")},
 	}
 }

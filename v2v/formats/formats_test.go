@@ -1,6 +1,7 @@
 package formats
 
 import (
+	"archive/tar"
 	"errors"
 	"strings"
 	"testing"
@@ -27,6 +28,14 @@ func TestChoice(t *testing.T) {
 		{name: "raw by its alias, in capitals", declared: "IMG", data: plain, want: "raw"},
 		{name: "an ISO alone needs a word", data: iso, fault: image.Undeclared, code: "undeclared-overlay"},
 		{name: "a tar that is no OVA", data: tar, fault: image.Undeclared, code: "undeclared-overlay"},
+		{name: "a tar with a header whose checksum is right is no disk by chance", data: tarOf("notes.txt"), fault: image.Unsupported, code: "tar"},
+		{name: "a tar whose first file is of an appliance", data: tarOf("vm/", "vm/disk.vmdk"), want: "ova"},
+		{name: "the description of an appliance", data: "\ufeff<?xml version='1.0'?>\n<Envelope xmlns='http://schemas.dmtf.org/ovf/envelope/1'>", fault: image.Unsupported, code: "ovf"},
+		{name: "a dynamic VHD whose beginning is damaged", data: plain + "conectix" + strings.Repeat("\x00", 504), want: "vpc"},
+		{name: "a dynamic VHD whose end is lost", data: "conectix" + plain, want: "vpc"},
+		{name: "a VMDK descriptor without a version", data: "# Disk DescriptorFile\rversion=1\rCID=1", want: "vmdk"},
+		{name: "lz4", data: "\x04\x22\x4d\x18" + plain, fault: image.Unsupported, code: "packed-lz4"},
+		{name: "cloop", data: "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n" + plain, fault: image.Unsupported, code: "cloop"},
 		{name: "qcow2 that is an ISO too", data: "QFI\xfb\x00\x00\x00\x03" + iso[8:], fault: image.Undeclared, code: "polyglot"},
 		{name: "LUKS that is a tar too", data: "LUKS\xba\xbe" + tar[6:], fault: image.Undeclared, code: "polyglot"},
 		{name: "qcow version 1", data: "QFI\xfb\x00\x00\x00\x01" + plain, fault: image.Unsupported, code: "qcow1"},
@@ -53,6 +62,17 @@ func TestChoice(t *testing.T) {
 			}
 		})
 	}
+}
+
+// tarOf is an archive of empty files; names that end in / are folders.
+func tarOf(names ...string) string {
+	var b strings.Builder
+	w := tar.NewWriter(&b)
+	for _, n := range names {
+		_ = w.WriteHeader(&tar.Header{Name: n})
+	}
+	_ = w.Close()
+	return b.String()
 }
 
 func TestAnUnknownNameListsTheKnownOnes(t *testing.T) {

@@ -64,7 +64,13 @@ func (e *Error) Error() string {
 	return s
 }
 
-// Corruptf is an Error of the fault Corrupt without advice: the file has to be fetched again, as the printing program says.
+// Corruptf is an Error of the fault Corrupt with the advice that always helps.
 func Corruptf(image, format, code, what string, args ...any) *Error {
-	return &Error{Fault: Corrupt, Code: code, Image: image, Format: format, What: fmt.Sprintf(what, args...)}
+	return &Error{Fault: Corrupt, Code: code, Image: image, Format: format, What: fmt.Sprintf(what, args...), Do: "fetch it again from where it was made"}
+}
+
+// Shrunk is the Error of a source that became shorter while it was read; sizes in bytes.
+func Shrunk(image string, had, has int64) *Error {
+	return &Error{Fault: Corrupt, Code: "raw-cut", Image: image, What: fmt.Sprintf("the file became shorter while it was read: it had %d bytes, and has %d", had, has),
+		Do: "stop what writes to it, and begin again"}
 }

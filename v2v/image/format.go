@@ -26,6 +26,10 @@ type Format struct {
 	Create func(ctx context.Context, dst Target, size int64, opt Options) (Writer, error)
 	// Resume goes on with an image that Create began with the same size and options, after a checkpoint.
 	Resume func(ctx context.Context, dst Target, size int64, opt Options, state []byte) (Writer, error)
+	// Streams says whether an image can be written to what takes bytes in order only; nil is no.
+	Streams func(opt Options) bool
+	// EndCounts says whether readers look for something at the end of the file, so that a device, which ends where it ends, cannot hold the image; nil is no.
+	EndCounts func(opt Options) bool
 	// Options lists what -o takes.
 	Options []Option
 	// Sizes checks and rounds a virtual size before anything is written: the size that the image will have, or TooLarge.

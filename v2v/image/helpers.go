@@ -80,3 +80,30 @@ func MapExtents(src Source, file int, place, offset, length, from int64, yield f
 	}
 	return true
 }
+
+// WriteMap writes a line for each extent, for a digest of the map, and gives how much data there are, in bytes. What of plain data is unwritten makes no
+// difference to the lines: room allotted in advance counts as data for the kernel once it was read (mm/filemap.c, folio_seek_hole_data).
+func WriteMap(w io.Writer, r Reader) (data int64, err error) {
+	var last Extent
+	put := func() {
+		if last.Length > 0 {
+			fmt.Fprintln(w, last.Offset, last.Length, last.Kind, last.Compressed, last.File, last.Place)
+		}
+	}
+	for e, err := range r.Extents(0) {
+		if err != nil {
+			return 0, err
+		}
+		if e.Stored() {
+			data += e.Length
+		}
+		if last.Kind == Data && e.Kind == Data && !last.Compressed && !e.Compressed && last.File == e.File && last.Place >= 0 && e.Place == last.Place+last.Length {
+			last.Length += e.Length
+			continue
+		}
+		put()
+		last = e
+	}
+	put()
+	return data, nil
+}

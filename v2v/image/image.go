@@ -42,6 +42,8 @@ type Extent struct {
 	Kind           Kind
 	// Compressed is data that has to be decoded; it has no place of its own.
 	Compressed bool
+	// Unwritten is plain data that read as zeros, because their place is a hole of the file.
+	Unwritten bool
 	// File and Place say where plain data lies: the index of the file (0 is the one that was opened, then siblings in the order of
 	// Info.Files) and the byte offset there. Place is -1 where there is no such place.
 	File  int
@@ -50,6 +52,9 @@ type Extent struct {
 
 // End is the first byte after the extent.
 func (e Extent) End() int64 { return e.Offset + e.Length }
+
+// Stored says whether there is something to read.
+func (e Extent) Stored() bool { return e.Kind == Data && !e.Unwritten }
 
 // Reader is an opened image. All methods may be called at the same time from several goroutines, except Close.
 type Reader interface {
@@ -115,6 +120,11 @@ type Counts struct {
 	// Leaked is how many clusters are counted more often than used: room that nobody gives back. Low is how many are counted less often: who
 	// writes to the image overwrites them.
 	Leaked, Low int64
+	// NotLeaked is why Leaked was not counted, though the rest was; empty if it was.
+	NotLeaked string
+	// Marks is how many entries say that they are the only one of their cluster and its count another thing, or the other way around: who writes to the
+	// image changes what belongs to a snapshot too, or copies what need not be copied.
+	Marks int64
 	// First describes the first of them, at most 16.
 	First []string
 }

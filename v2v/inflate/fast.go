@@ -2,21 +2,30 @@ package inflate
 
 import "encoding/binary"
 
-// slack is how much room the fast loop wants behind what it writes: the longest match, and what copying in words may write too much.
-const slack = 258 + 16
+const (
+	// slack is how much room the fast loop wants behind what it writes: the longest match, three literals, and what copying in words may write too much.
+	slack = 258 + 3 + 16
+	// ahead is how much input it wants: four words, of which each but the last may be used up.
+	ahead = 32
+)
 
 // fast decodes until either buffer comes near its end, a block ends (which it leaves to the slow loop), or something is wrong (likewise).
+//
+// What takes its time is the way from one symbol to the next: the bits that are left, the lookup, and the branch that it decides, which cannot be foreseen. So
+// each symbol is looked up before the one before it has been copied.
 func (d *decoder) fast() {
 	lit, dist := &d.t.lit, &d.t.dist
 	dst, src := d.dst, d.src
 	n, pos, hold, have := d.n, d.pos, d.hold, d.have
-	for n+slack <= len(dst) && pos+16 <= len(src) {
-		// At least 56 bits: enough for three literals of 15 bits each, or a length and a distance with their extra bits (15+5+15+13 = 48).
-		hold |= binary.LittleEndian.Uint64(src[pos:]) << (have & 63)
-		pos += int(63-have) >> 3
-		have |= 56
-
-		e := lit[hold&(1<<litRoot-1)]
+	if n+slack > len(dst) || pos+ahead > len(src) {
+		return
+	}
+	// At least 56 bits at the head of each turn.
+	hold |= binary.LittleEndian.Uint64(src[pos:]) << (have & 63)
+	pos += int(63-have) >> 3
+	have |= 56
+	e := lit[hold&(1<<litRoot-1)]
+	for n+slack <= len(dst) && pos+ahead <= len(src) {
 		if e&entryLiteral != 0 {
 			hold >>= e & 31
 			have -= uint(e & 31)
@@ -29,21 +38,29 @@ func (d *decoder) fast() {
 				dst[n] = byte(e >> 8)
 				n++
 				e = lit[hold&(1<<litRoot-1)]
+				// Two literals took 22 bits at most, which leaves too little for a match.
+				hold |= binary.LittleEndian.Uint64(src[pos:]) << (have & 63)
+				pos += int(63-have) >> 3
+				have |= 56
 				if e&entryLiteral != 0 {
 					hold >>= e & 31
 					have -= uint(e & 31)
 					dst[n] = byte(e >> 8)
 					n++
+					e = lit[hold&(1<<litRoot-1)]
+					hold |= binary.LittleEndian.Uint64(src[pos:]) << (have & 63)
+					pos += int(63-have) >> 3
+					have |= 56
 					continue
 				}
 			}
-			// What is left may be too little for a match.
-			hold |= binary.LittleEndian.Uint64(src[pos:]) << (have & 63)
-			pos += int(63-have) >> 3
-			have |= 56
 		}
+		// One literal took 11 bits at most: 45 are left, and a length and a distance of the first lookup take 20 and 21.
 		h, b := hold, have
-		if e&entrySub != 0 {
+		if e&entryOdd != 0 {
+			if e&entrySub == 0 {
+				break
+			}
 			h >>= litRoot
 			b -= litRoot
 			e = lit[uint64(e>>8&0xffff)+h&(1<<(e>>24&15)-1)]
@@ -52,36 +69,47 @@ func (d *decoder) fast() {
 				have = b - uint(e&31)
 				dst[n] = byte(e >> 8)
 				n++
+				hold |= binary.LittleEndian.Uint64(src[pos:]) << (have & 63)
+				pos += int(63-have) >> 3
+				have |= 56
+				e = lit[hold&(1<<litRoot-1)]
 				continue
 			}
+			if e&entryOdd != 0 {
+				break
+			}
 		}
-		if e == 0 || e&entryEnd != 0 {
-			break
-		}
+		length := int(e>>8&0xffff) + int(h&(1<<(e&31)-1)>>(e>>24&15))
 		h >>= e & 31
-		k := e >> 24 & 31
-		length := int(e>>8&0xffff) + int(h&(1<<k-1))
-		h >>= k
-		b -= uint(e&31) + uint(k)
+		b -= uint(e & 31)
 
 		e = dist[h&(1<<distRoot-1)]
-		if e&entrySub != 0 {
-			h >>= distRoot
-			b -= distRoot
+		if e&entryOdd != 0 {
+			if e&entrySub == 0 {
+				break
+			}
+			// A long distance may want more than is left: up to 28 bits with its extra ones.
+			taken := have - b + distRoot
+			hold |= binary.LittleEndian.Uint64(src[pos:]) << (have & 63)
+			pos += int(63-have) >> 3
+			have |= 56
+			h = hold >> (taken & 63)
+			b = have - taken
 			e = dist[uint64(e>>8&0xffff)+h&(1<<(e>>24&15)-1)]
+			if e&entryOdd != 0 {
+				break
+			}
 		}
-		if e == 0 {
-			break
-		}
+		far := int(e>>8&0xffff) + int(h&(1<<(e&31)-1)>>(e>>24&15))
 		h >>= e & 31
-		k = e >> 24 & 31
-		far := int(e>>8&0xffff) + int(h&(1<<k-1))
-		h >>= k
-		b -= uint(e&31) + uint(k)
+		b -= uint(e & 31)
 		if far > n {
 			break
 		}
-		hold, have = h, b
+		hold = h | binary.LittleEndian.Uint64(src[pos:])<<(b&63)
+		pos += int(63-b) >> 3
+		have = b | 56
+		e = lit[hold&(1<<litRoot-1)]
 		end := n + length
 		from := n - far
 		if far >= 8 {

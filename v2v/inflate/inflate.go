@@ -23,12 +23,14 @@ const (
 	distSize = 1<<distRoot + 32<<(maxBits-distRoot)
 )
 
-// An entry of a table: bits 0-4 are the code's length as far as this lookup goes; bit 31 a literal in bits 8-15; bit 30 a subtable at bits 8-23 whose
-// index has the bits of bits 24-27; bit 29 the end of the block; else a length or distance with base in bits 8-23 and extra bits in 24-28. 0 is no code.
+// An entry of a table. Bits 0-4 are how many bits it takes in all, bits 24-27 how many of them are the code's as far as this lookup goes; the rest, between
+// these, are the extra bits. Bits 8-23 are a literal, or the base of a length or distance. entryOdd is on all that is none of these: with entrySub a subtable at
+// bits 8-23 whose index has the bits of bits 24-27; with entryEnd the end of the block; else no code.
 const (
 	entryLiteral = 1 << 31
-	entrySub     = 1 << 30
+	entryOdd     = 1 << 30
 	entryEnd     = 1 << 29
+	entrySub     = 1 << 28
 )
 
 type tables struct {
@@ -185,7 +187,7 @@ func (d *decoder) dynamic() error {
 		// Near the end of the input there may be fewer bits than the longest code and its extra bits.
 		d.need(14)
 		e := d.t.clens[d.hold&127]
-		if k := uint(e & 31); e == 0 || k > d.have {
+		if k := uint(e & 31); e&entryOdd != 0 || k > d.have {
 			return ErrCorrupt
 		} else {
 			d.take(k)
@@ -280,31 +282,32 @@ func (d *decoder) shortOr() error {
 	return ErrCorrupt
 }
 
+// symbol takes a code, but not its extra bits.
 func (d *decoder) symbol(table []uint32, root uint) (uint32, bool) {
 	d.need(maxBits) // as far as there is input
 	e := table[d.hold&(1<<root-1)]
 	if e&entrySub != 0 {
-		k := uint(e & 31)
-		if k > d.have {
+		if root > d.have {
 			return 0, false
 		}
-		e = table[uint64(e>>8&0xffff)+d.hold>>k&(1<<(e>>24&15)-1)]
-		if e == 0 || uint(e&31) > d.have-k {
-			return 0, false
+		e = table[uint64(e>>8&0xffff)+d.hold>>root&(1<<(e>>24&15)-1)]
+		if k := uint(e >> 24 & 15); e&(entryOdd|entryEnd) != entryOdd && k <= d.have-root {
+			d.take(root)
+			d.take(k)
+			return e, true
 		}
-		d.take(k)
-		d.take(uint(e & 31))
-		return e, true
-	}
-	if e == 0 || uint(e&31) > d.have {
 		return 0, false
 	}
-	d.take(uint(e & 31))
+	k := uint(e >> 24 & 15)
+	if e&(entryOdd|entryEnd) == entryOdd || k > d.have {
+		return 0, false
+	}
+	d.take(k)
 	return e, true
 }
 
 func (d *decoder) extra(e uint32) (int, bool) {
-	k := uint(e >> 24 & 31)
+	k := uint(e&31) - uint(e>>24&15)
 	if !d.need(k) {
 		return 0, false
 	}
@@ -317,30 +320,31 @@ var (
 	distBase    = [30]uint16{1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33, 49, 65, 97, 129, 193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577}
 )
 
+// litSymbol, distSymbol and plainSymbol are entries but for the code's length: that is added to what they have as the number of extra bits.
 func litSymbol(sym int) uint32 {
 	switch {
 	case sym < 256:
 		return entryLiteral | uint32(sym)<<8
 	case sym == 256:
-		return entryEnd
+		return entryOdd | entryEnd
 	case sym > 285:
-		return 0
+		return entryOdd
 	}
-	return uint32(lengthBase[sym-257])<<8 | uint32(lengthExtra[sym-257])<<24
+	return uint32(lengthBase[sym-257])<<8 | uint32(lengthExtra[sym-257])
 }
 
 func distSymbol(sym int) uint32 {
 	if sym > 29 {
-		return 0
+		return entryOdd
 	}
 	extra := uint32(0)
 	if sym >= 4 {
 		extra = uint32(sym)/2 - 1
 	}
-	return uint32(distBase[sym])<<8 | extra<<24
+	return uint32(distBase[sym])<<8 | extra
 }
 
-func plainSymbol(sym int) uint32 { return uint32(sym)<<8 | 1<<28 }
+func plainSymbol(sym int) uint32 { return uint32(sym) << 8 }
 
 // build makes a table for lengths of a canonical code. Codes that are over-subscribed are refused, incomplete ones unless they have one code at most, as zlib does.
 func build(table []uint32, lens []uint8, root uint, symbol func(int) uint32) bool {
@@ -376,10 +380,8 @@ func build(table []uint32, lens []uint8, root uint, symbol func(int) uint32) boo
 		next[l]++
 		rev := bits.Reverse32(code) >> (32 - l)
 		value := symbol(sym)
-		if value != 0 {
-			value |= uint32(l)
-		}
 		if l <= root {
+			value += uint32(l) | uint32(l)<<24
 			for i := rev; i < 1<<root; i += 1 << l {
 				table[i] = value
 			}
@@ -389,18 +391,23 @@ func build(table []uint32, lens []uint8, root uint, symbol func(int) uint32) boo
 		sub := table[prefix]
 		if sub == 0 {
 			size := longest(&count, root)
-			clear(table[free : free+1<<size])
-			sub = entrySub | uint32(size)<<24 | free<<8 | uint32(root)
+			sub = entryOdd | entrySub | uint32(size)<<24 | free<<8 | uint32(root)
 			table[prefix] = sub
 			free += 1 << size
 		}
-		if value != 0 {
-			value = value&^31 | uint32(l-root)
-		}
+		value += uint32(l-root) | uint32(l-root)<<24
 		size := uint(sub >> 24 & 15)
 		at := sub >> 8 & 0xffff
 		for i := rev >> root; i < 1<<size; i += 1 << (l - root) {
 			table[at+i] = value
+		}
+	}
+	if left > 0 {
+		// No code at all, or one of a bit: the other half of the table says so.
+		for i := range table[:1<<root] {
+			if table[i] == 0 {
+				table[i] = entryOdd
+			}
 		}
 	}
 	return true

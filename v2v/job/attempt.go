@@ -17,7 +17,8 @@ type attempt struct {
 	asked task.Deadline // when the lease was last asked for
 	news  chan Job      // the newest record that the loop saw
 
-	lapsed bool // it ended with its lease
+	lapsed bool   // it ended with its lease
+	handed uint64 // the number of what is in job.Handed
 }
 
 // changed hands on what the loop saw; only the newest matters.
@@ -40,7 +41,7 @@ func (a *attempt) work(ctx context.Context) {
 	lasting := context.WithoutCancel(ctx) // what is known at the end is written also when the worker stops
 	token := a.job.Lease.Token
 	order := task.Order{Job: a.job.ID, Kind: a.job.Kind, Args: a.job.Args, Token: token, Again: len(a.job.History) > 1,
-		Started: a.job.Started, Clean: a.job.Cancel}
+		Started: a.job.Started, Clean: a.job.Cancel, Handed: a.job.Handed}
 	t, err := task.Start(order, a.deadline())
 	if err != nil {
 		a.finish(lasting, order, nil, &task.Failure{Text: err.Error()})
@@ -70,6 +71,11 @@ func (a *attempt) watch(ctx context.Context, t *task.Task) bool {
 		case p := <-t.Progress:
 			a.job.Progress = &p
 			a.run.Queue.announce(a.job.ID, p)
+		case h := <-t.Handed:
+			a.job.Handed, a.handed = h.What, h.Number
+			if stop != nil && !a.renew(ctx, t) {
+				return false
+			}
 		case j := <-a.news:
 			if j.Revision > a.job.Revision && !a.adopt(j, t) {
 				return false
@@ -107,6 +113,7 @@ func (a *attempt) renew(ctx context.Context, t *task.Task) bool {
 		if err == nil {
 			a.job, a.asked = stored, asked
 			t.Prolong(a.deadline())
+			t.Took(a.handed)
 			return true
 		}
 		if !errors.Is(err, errChanged) {
@@ -133,7 +140,7 @@ func (a *attempt) adopt(j Job, t *task.Task) bool {
 	if j.Cancel && !a.job.Cancel && t != nil {
 		t.Cancel()
 	}
-	j.Progress = a.job.Progress
+	j.Progress, j.Handed = a.job.Progress, a.job.Handed
 	a.job = j
 	return true
 }
@@ -176,7 +183,7 @@ func (a *attempt) conclude(j *Job, o task.Order, result json.RawMessage, f *task
 	case f == nil && o.Clean:
 		finish(Cancelled, "cancelled", "")
 	case f == nil:
-		j.Result = result
+		j.Result, j.Handed = result, nil
 		finish(Done, "done", "")
 	case f.Cancelled:
 		finish(Cancelled, "cancelled", "")

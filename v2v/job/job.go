@@ -53,9 +53,11 @@ type Job struct {
 	// Tries counts attempts since the submission or the last retry; those that a worker gave back do not count.
 	Tries int `json:"tries"`
 	// After is when a job that failed is tried again.
-	After    time.Time       `json:"after,omitzero"`
-	Progress *task.Progress  `json:"progress,omitempty"`
-	Result   json.RawMessage `json:"result,omitempty"`
+	After    time.Time      `json:"after,omitzero"`
+	Progress *task.Progress `json:"progress,omitempty"`
+	// Handed is what the last attempts handed over to the next one (task.Reporter).
+	Handed json.RawMessage `json:"handed,omitempty"`
+	Result json.RawMessage `json:"result,omitempty"`
 	// Error is the last attempt's, Code its stable code if it has one.
 	Error string `json:"error,omitempty"`
 	Code  string `json:"code,omitempty"`

@@ -111,6 +111,16 @@ func TestWhatCannotPassIsNotTriedAgainAndWhatMayIsForAWhile(t *testing.T) {
 	}
 }
 
+func TestWhatAnAttemptHandsOverIsThereForTheNext(t *testing.T) {
+	q, _ := queue(t)
+	worker(t, q, job.Worker{Name: "w1"})
+	j := submit(t, q, job.Spec{Kind: "relay"}, work{})
+	got := ended(t, q, j.ID)
+	if got.State != job.Done || got.Tries != 2 || string(got.Result) != "4" || got.Handed != nil {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestCancel(t *testing.T) {
 	q, _ := queue(t)
 	path := filepath.Join(t.TempDir(), "f")

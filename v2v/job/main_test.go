@@ -47,15 +47,39 @@ type work struct {
 func kinds() map[string]task.Kind {
 	return map[string]task.Kind{
 		"append": appendLines,
-		"refuse": func(context.Context, task.Order, func(task.Progress)) (json.RawMessage, error) {
+		"refuse": func(context.Context, task.Order, task.Reporter) (json.RawMessage, error) {
 			return nil, &task.Failure{Text: "disk.vmdk: refused", Final: true}
 		},
-		"crash": func(context.Context, task.Order, func(task.Progress)) (json.RawMessage, error) { panic("no reason") },
+		"relay": relay,
+		"crash": func(context.Context, task.Order, task.Reporter) (json.RawMessage, error) { panic("no reason") },
 	}
 }
 
+// relay hands over what it was given and one more, twice, and dies on the spot; the third attempt gives what it was handed.
+func relay(ctx context.Context, o task.Order, say task.Reporter) (json.RawMessage, error) {
+	var n int
+	if o.Handed != nil {
+		if err := json.Unmarshal(o.Handed, &n); err != nil {
+			return nil, err
+		}
+	}
+	if n == 4 {
+		return o.Handed, nil
+	}
+	if err := say.Hand(ctx, make(json.RawMessage, task.MaxHanded+1)); err == nil {
+		return nil, &task.Failure{Text: "too much was taken", Final: true}
+	}
+	for range 2 {
+		n++
+		if err := say.Hand(ctx, fmt.Append(nil, n)); err != nil {
+			return nil, err
+		}
+	}
+	panic("after it was handed over")
+}
+
 // appendLines writes "TOKEN N" lines. What it does in one write is on the disk as a whole or not at all.
-func appendLines(ctx context.Context, o task.Order, report func(task.Progress)) (json.RawMessage, error) {
+func appendLines(ctx context.Context, o task.Order, say task.Reporter) (json.RawMessage, error) {
 	var w work
 	if err := json.Unmarshal(o.Args, &w); err != nil {
 		return nil, err
@@ -76,7 +100,7 @@ func appendLines(ctx context.Context, o task.Order, report func(task.Progress)) 
 		if _, err := fmt.Fprintf(f, "%d %d\n", o.Token, n); err != nil {
 			return nil, err
 		}
-		report(task.Progress{Phase: "writing", Done: int64(n + 1), Total: int64(w.Lines)})
+		say.Progress(task.Progress{Phase: "writing", Done: int64(n + 1), Total: int64(w.Lines)})
 		select {
 		case <-time.After(w.Pause):
 		case <-ctx.Done():

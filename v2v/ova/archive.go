@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"path"
 	"strings"
 
@@ -93,6 +94,11 @@ func List(ctx context.Context, src image.Source) (*Archive, error) {
 	if err := a.describe(ovf); err != nil {
 		return nil, err
 	}
+	for _, m := range a.Members {
+		if err := a.unescape(m); err != nil {
+			return nil, err
+		}
+	}
 	if err := a.setManifest(manifest); err != nil {
 		return nil, err
 	}
@@ -163,7 +169,7 @@ func (a *Archive) add(m Member) error {
 		a.Warnings = append(a.Warnings, "it is signed ("+m.Name+"); the signature is not checked")
 	}
 	a.Members = append(a.Members, m)
-	return nil
+	return a.unescape(m)
 }
 
 // small reads a member into memory.
@@ -189,6 +195,22 @@ func (a *Archive) member(name string) (Member, bool) {
 		}
 	}
 	return Member{}, false
+}
+
+// unescape finds the files of disks that a member is by its name as part of a URL ("my%20disk.vmdk"), unless there is one that is called so.
+func (a *Archive) unescape(m Member) error {
+	for i, d := range a.Disks {
+		if _, there := a.member(d.File); there {
+			continue
+		}
+		if plain, err := url.PathUnescape(d.File); err == nil && plain == m.Name {
+			a.Disks[i].File = m.Name
+			if err := a.checkMember(d, m); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Choose gives the disk that is meant: by its id, by its file's name, or the only one there is.

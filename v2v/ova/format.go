@@ -27,13 +27,27 @@ func Format(disks ...image.Format) image.Format {
 	}
 }
 
-// probe says yes to a tar whose first member is a description.
+// probe says yes to a tar whose first file is of an appliance: a description, or what has to come behind one, which is refused when it is opened.
 func probe(head, _ []byte, _ int64) bool {
 	if len(head) < 512 {
 		return false
 	}
-	h, err := tar.NewReader(bytes.NewReader(head)).Next()
-	return err == nil && ext(h.Name) == ".ovf" && h.Typeflag == tar.TypeReg
+	for tr := tar.NewReader(bytes.NewReader(head)); ; {
+		h, err := tr.Next()
+		switch {
+		case err != nil:
+			return false
+		case h.Typeflag == tar.TypeDir || h.Typeflag == tar.TypeXGlobalHeader:
+			continue
+		case h.Typeflag != tar.TypeReg:
+			return false
+		}
+		switch ext(h.Name) {
+		case ".ovf", ".mf", ".cert", ".vmdk", ".vhd", ".vhdx", ".vdi", ".qcow2":
+			return true
+		}
+		return false
+	}
 }
 
 // open checks the disk's digest before it gives a reader: what is converted is what was signed for, or nothing is. That reads the disk's member
@@ -85,7 +99,9 @@ func (a *Archive) detect(d Disk, formats []image.Format, is func(image.Format) b
 	var found []image.Format
 	var names []string
 	for _, f := range formats {
-		names = append(names, f.Name)
+		if f.Name != "raw" { // nothing is known to be raw
+			names = append(names, f.Name)
+		}
 		if is(f) {
 			found = append(found, f)
 		}

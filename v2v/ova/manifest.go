@@ -35,7 +35,7 @@ func newHash(algorithm string) hash.Hash {
 // parseManifest reads lines like `SHA256(disk.vmdk)= 0123…`.
 func (a *Archive) parseManifest(text []byte) (map[string]Digest, error) {
 	out := map[string]Digest{}
-	for i, line := range strings.Split(string(text), "\n") {
+	for i, line := range strings.Split(strings.TrimPrefix(string(text), "\ufeff"), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" {
 			continue

@@ -119,6 +119,8 @@ func TestArchivesAreReadOrRefused(t *testing.T) {
 	o := plain("vm.ovf", ovf(fileLine, diskLine))
 	other := plain("disk2.vmdk", d.data)
 	two := plain("vm.ovf", ovf(fileLine+`<File ovf:href="disk2.vmdk" ovf:id="file2"/>`, diskLine+`<Disk ovf:capacity="3147264" ovf:diskId="vmdisk2" ovf:fileRef="file2"/>`))
+	spaced := plain("my disk.vmdk", d.data)
+	marked := plain("vm.mf", append([]byte("\ufeff"), manifest("SHA256", o, d).data...))
 	link := func(kind byte) file {
 		return file{tar.Header{Name: "x.vmdk", Linkname: "/etc/passwd", Typeflag: kind}, nil}
 	}
@@ -146,6 +148,9 @@ func TestArchivesAreReadOrRefused(t *testing.T) {
 		{"pax headers", []file{o, pax}, "", "", ""},
 		{"GNU headers", []file{o, gnu}, "", "", ""},
 		{"a name with ./", []file{o, plain("./disk1.vmdk", d.data)}, "", "", ""},
+		{"a name as a URL has it", []file{with(`<File ovf:href="my%20disk.vmdk" ovf:id="file1"/>`, diskLine), spaced, manifest("SHA256", with(`<File ovf:href="my%20disk.vmdk" ovf:id="file1"/>`, diskLine), spaced)}, "", "", ""},
+		{"a name as a URL has it, and the wrong length", []file{with(`<File ovf:href="my%20disk.vmdk" ovf:id="file1" ovf:size="77"/>`, diskLine), spaced}, "", "ova-size", "ova-size"},
+		{"a byte order mark in the manifest", []file{o, d, marked}, "", "", ""},
 		{"the right length in the description", []file{with(fmt.Sprintf(`<File ovf:href="disk1.vmdk" ovf:id="file1" ovf:size="%d"/>`, len(d.data)), diskLine), d}, "", "", ""},
 		{"capacity in MiB, rounded up", []file{with(fileLine, `<Disk ovf:capacity="4" ovf:capacityAllocationUnits="byte * 2^20" ovf:diskId="a" ovf:fileRef="file1"/>`), d}, "", "", ""},
 		{"the first of two disks", []file{two, d, other}, "vmdisk1", "", ""},

@@ -74,7 +74,9 @@ func (a *Archive) describe(ovf []byte) error {
 		}
 		return nil, fmt.Errorf("the character set %q is not known", charset)
 	}
-	if err := d.Decode(&e); err != nil {
+	if err := d.Decode(&e); err == io.EOF {
+		return a.corrupt("ova-ovf", "the description %s holds no XML", a.ovf)
+	} else if err != nil {
 		return a.corrupt("ova-ovf", "the description %s: %v", a.ovf, err)
 	}
 	type file struct{ href, size string }

@@ -44,6 +44,11 @@ func openStream(ctx context.Context, r io.Reader, img string, opt image.OpenOpti
 			}
 			continue
 		}
+		for _, d := range s.a.Disks { // its file may have been found by another spelling
+			if d.ID == s.disk.ID {
+				s.disk = d
+			}
+		}
 		if m.Name == s.disk.File {
 			return s, s.begin(ctx, m, opt, formats)
 		}

@@ -14,13 +14,59 @@ import (
 // writes to an image with a count that is too low overwrites what is in use.
 type counting struct {
 	shares map[int64]*[pageClusters]uint32 // by page of usage: streams in a cluster
+	marks  map[int64]*marks                // by page of usage
 	result image.Counts
 }
 
+// marks notes of the clusters of a page what the entry says that refers to it: that the count is one (bit 63, "copied"), or that it is not.
+type marks struct{ one, other [pageClusters / 64]uint64 }
+
 const (
-	maxSharePages  = 512 // of 128 KiB: 64 MiB, a file of 1 TiB with clusters of 64 KiB
+	maxSharePages  = 512  // of 128 KiB: 64 MiB, a file of 1 TiB with clusters of 64 KiB
+	maxMarkPages   = 4096 // of 8 KiB: 32 MiB
 	maxCountsShown = 16
 )
+
+// mark notes what the entry of a cluster says of its count.
+func (c *counting) mark(cluster int64, one bool) {
+	if c == nil || c.result.Not != "" {
+		return
+	}
+	page := c.marks[cluster/pageClusters]
+	if page == nil {
+		if len(c.marks) == maxMarkPages {
+			c.result.Not = tooFarApart
+			return
+		}
+		page = new(marks)
+		if c.marks == nil {
+			c.marks = map[int64]*marks{}
+		}
+		c.marks[cluster/pageClusters] = page
+	}
+	bits := &page.other
+	if one {
+		bits = &page.one
+	}
+	i := cluster % pageClusters
+	bits[i/64] |= 1 << (i % 64)
+}
+
+// contradicts says whether the entry of a cluster says otherwise than its count.
+func (c *counting) contradicts(cluster int64, counted uint64) bool {
+	page := c.marks[cluster/pageClusters]
+	if page == nil {
+		return false
+	}
+	bits := &page.one
+	if counted == 1 {
+		bits = &page.other
+	}
+	i := cluster % pageClusters
+	return bits[i/64]>>(i%64)&1 != 0
+}
+
+const tooFarApart = "it uses places so far apart that counting them takes too much memory"
 
 // share notes that a compressed stream lies in the clusters from first to last.
 func (c *counting) share(first, last int64) {
@@ -28,7 +74,7 @@ func (c *counting) share(first, last int64) {
 		page := c.shares[first/pageClusters]
 		if page == nil {
 			if len(c.shares) == maxSharePages {
-				c.result.Not = "it uses places so far apart that counting them takes too much memory"
+				c.result.Not = tooFarApart
 				return
 			}
 			page = new([pageClusters]uint32)
@@ -44,11 +90,11 @@ func (c *counting) share(first, last int64) {
 // compare looks at every count there is, and at every cluster in use that has none.
 func (w *walker) compare(ctx context.Context) (image.Counts, error) {
 	c := w.counting
-	if w.snapshots > 0 || w.bitmaps > 0 {
-		c.result.Not = "snapshots and bitmaps refer to clusters too, and were left out"
-	}
 	if c.result.Not != "" {
 		return c.result, nil
+	}
+	if w.snapshots > 0 || w.bitmaps > 0 {
+		c.result.NotLeaked = "snapshots and bitmaps refer to clusters too, and were left out"
 	}
 	table, err := readTable(w.src, w.reftableOffset, w.reftableEntries)
 	if err != nil {
@@ -66,7 +112,7 @@ func (w *walker) compare(ctx context.Context) (image.Counts, error) {
 				return c.result, fmt.Errorf("%s: read a refcount block: %w", w.name, err)
 			}
 			for j := range min(each, clusters-first) {
-				c.found(first+j, count(block, j, w.refcountOrder), w.references(first+j), w.clusterBits)
+				w.counted(first+j, count(block, j, w.refcountOrder))
 			}
 		}
 	}
@@ -74,7 +120,7 @@ func (w *walker) compare(ctx context.Context) (image.Counts, error) {
 		for i := range int64(pageClusters) {
 			cluster := page*pageClusters + i
 			if b := cluster / each; cluster < clusters && (b >= int64(len(table)) || table[b] == 0) {
-				c.found(cluster, 0, w.references(cluster), w.clusterBits)
+				w.counted(cluster, 0)
 			}
 		}
 	}
@@ -97,17 +143,27 @@ func (w *walker) references(cluster int64) uint64 {
 	return 0
 }
 
-func (c *counting) found(cluster int64, counted, used uint64, clusterBits uint32) {
+// counted compares the count of a cluster with what refers to it.
+func (w *walker) counted(cluster int64, counted uint64) {
+	c, used := w.counting, w.references(cluster)
 	switch {
-	case counted == used:
-		return
-	case counted > used:
-		c.result.Leaked++
-	default:
+	case counted < used:
 		c.result.Low++
+		w.describe(cluster, "counted %d, used %d", counted, used)
+		return
+	case counted > used && c.result.NotLeaked == "":
+		c.result.Leaked++
+		w.describe(cluster, "counted %d, used %d", counted, used)
 	}
-	if len(c.result.First) < maxCountsShown {
-		c.result.First = append(c.result.First, fmt.Sprintf("cluster %d, at byte %d of the file: counted %d, used %d", cluster, cluster<<clusterBits, counted, used))
+	if c.contradicts(cluster, counted) {
+		c.result.Marks++
+		w.describe(cluster, "counted %d, and its entry says otherwise (bit 63)", counted)
+	}
+}
+
+func (w *walker) describe(cluster int64, what string, args ...any) {
+	if c := w.counting; len(c.result.First) < maxCountsShown {
+		c.result.First = append(c.result.First, fmt.Sprintf("cluster %d, at byte %d of the file: ", cluster, cluster<<w.clusterBits)+fmt.Sprintf(what, args...))
 	}
 }
 

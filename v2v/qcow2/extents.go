@@ -8,9 +8,20 @@ import (
 	"initd/v2v/image"
 )
 
-// Extents walks the tables.
+// Extents walks the tables. Clusters that were given places in advance (preallocation=metadata) lie in holes of the file.
 func (r *reader) Extents(from int64) iter.Seq2[image.Extent, error] {
-	return func(yield func(image.Extent, error) bool) {
+	return func(all func(image.Extent, error) bool) {
+		yield := func(e image.Extent, err error) bool {
+			if err != nil || e.Kind != image.Data || e.Compressed {
+				return all(e, err)
+			}
+			return image.MapExtents(r.src, 0, e.Place, e.Offset, e.Length, e.Offset, func(part image.Extent, err error) bool {
+				if part.Kind == image.Hole {
+					part.Kind, part.Unwritten, part.Place = image.Data, true, e.Place+part.Offset-e.Offset
+				}
+				return all(part, err)
+			})
+		}
 		var pending image.Extent
 		for at := max(from, 0); at < r.size; {
 			e, err := r.extent(at, r.size)

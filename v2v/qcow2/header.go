@@ -156,6 +156,9 @@ func (h *header) checkReferences(p []byte, opt image.OpenOptions) error {
 	if h.snapshots > maxSnapshots {
 		return h.corrupt("qcow2-snapshot-count", "%d snapshots, and QEMU allows %d", h.snapshots, maxSnapshots)
 	}
+	if at := be.Uint64(p[64:]); opt.Counts && at%uint64(h.clusterSize()) != 0 {
+		return h.corrupt("qcow2-snapshot-count", "the table of snapshots at %d does not begin at a cluster", at)
+	}
 	if h.snapshots > 0 {
 		if !opt.IgnoreSnapshots {
 			return h.refuse(image.Refused, "qcow2-snapshots", "delete them (qemu-img snapshot -d), or convert the current state alone with --ignore-snapshots",

@@ -135,3 +135,51 @@ func TestRandomWritesZeroFlagsAndSubclustersAreRead(t *testing.T) {
 		})
 	}
 }
+
+// preallocation=metadata gives every cluster a place, most of them in a hole of the file: those are allocated, and need neither room nor reading.
+func TestPlacesInAdvanceThatNothingWasWrittenTo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "q")
+	imagetest.QemuImg(t, "create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", path, "1G")
+	h, err := openFile(t, path, image.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := int64(-1)
+	for e, err := range h.Extents(0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		first = e.Place
+		break
+	}
+	_ = h.Close()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("something"), first+500<<20); err != nil {
+		t.Fatal(err)
+	}
+	r, err := openFile(t, path, image.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var all, stored, end int64
+	for e, err := range r.Extents(0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind != image.Data || e.Offset != end || e.Place < 0 {
+			t.Fatalf("%+v behind %d", e, end)
+		}
+		all, end = all+e.Length, e.End()
+		if e.Stored() {
+			stored += e.Length
+		}
+	}
+	if all != 1<<30 || stored == 0 || stored > 16<<20 {
+		t.Errorf("%d bytes are allocated and %d stored; want all of them, and the few that were written", all, stored)
+	}
+}

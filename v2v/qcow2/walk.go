@@ -56,6 +56,7 @@ func (h *header) walk(ctx context.Context, src image.Source, counts bool) ([]uin
 		if err := w.claim("an L2 table", off, h.clusterSize()); err != nil {
 			return nil, err
 		}
+		w.counting.mark(off>>h.clusterBits, e&copied != 0)
 	}
 	// All tables are claimed before any data are, so that data over a table are blamed and not the table.
 	table := make([]byte, h.clusterSize())
@@ -151,6 +152,7 @@ func (w *walker) l2(table []byte, l1Index int64) error {
 		if off == 0 {
 			continue
 		}
+		w.counting.mark(off>>w.clusterBits, e&copied != 0)
 		if off != runEnd || runEnd == runStart {
 			if err := flush(); err != nil {
 				return err
@@ -180,6 +182,9 @@ func (w *walker) checkEntry(guest int64, e, sub uint64) error {
 		return w.corrupt("qcow2-subclusters", "parts of the cluster at %d are stored and zero at once: %#x", guest, sub)
 	case w.extended && off == 0 && sub&0xffffffff != 0:
 		return w.corrupt("qcow2-subclusters", "parts of the cluster at %d are stored, and it has no place", guest)
+	case off >= w.src.Size() && w.counting != nil:
+		// Zeros need no place to be read, and one where nothing is does harm to who writes.
+		return w.corrupt("qcow2-data-offset", "the cluster at %d of the disk has its place at %d, and the file ends at %d", guest, off, w.src.Size())
 	case off >= w.src.Size() && e&zeroFlag == 0 && (!w.extended || sub&0xffffffff != 0):
 		return w.corrupt("qcow2-data-offset", "the cluster at %d lies at %d, and the file ends at %d", guest, off, w.src.Size())
 	case off != 0 && e&zeroFlag == 0 && off+w.clusterSize() > w.src.Size() && guest+w.src.Size()-off < w.size:

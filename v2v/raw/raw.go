@@ -27,7 +27,8 @@ func Format() image.Format {
 		Resume: func(ctx context.Context, dst image.Target, size int64, opt image.Options, state []byte) (image.Writer, error) {
 			return create(ctx, dst, size, opt)
 		},
-		Sizes: sizes,
+		Sizes:   sizes,
+		Streams: func(image.Options) bool { return true },
 	}
 }
 

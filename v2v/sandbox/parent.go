@@ -288,7 +288,7 @@ func cleanInfo(i image.Info) image.Info {
 		i.Warnings[k] = Clean(i.Warnings[k])
 	}
 	if i.Counts != nil {
-		i.Counts.Not = Clean(i.Counts.Not)
+		i.Counts.Not, i.Counts.NotLeaked = Clean(i.Counts.Not), Clean(i.Counts.NotLeaked)
 		for k := range i.Counts.First {
 			i.Counts.First[k] = Clean(i.Counts.First[k])
 		}

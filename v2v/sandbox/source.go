@@ -16,6 +16,7 @@ type source struct {
 	fd    int
 	name  string
 	size  int64
+	run   image.LastRun
 }
 
 func (s *source) Size() int64  { return s.size }
@@ -54,14 +55,16 @@ func (s *source) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // NextData is SEEK_DATA and SEEK_HOLE. Nobody else uses the descriptor's own offset.
-func (s *source) NextData(from int64) (start, end int64, err error) {
+func (s *source) NextData(from int64) (start, end int64, err error) { return s.run.Next(from, s.seek) }
+
+func (s *source) seek(from int64) (start, end int64, err error) {
 	if from >= s.size {
 		return 0, 0, io.EOF
 	}
 	start, err = unix.Seek(s.fd, from, unix.SEEK_DATA)
 	if errors.Is(err, unix.ENXIO) {
 		if now, err := unix.Seek(s.fd, 0, unix.SEEK_END); err == nil && now < s.size {
-			return 0, 0, image.Corruptf(s.name, "", "raw-cut", "the file became shorter while it was read: it had %d bytes, and has %d", s.size, now)
+			return 0, 0, image.Shrunk(s.name, s.size, now)
 		}
 		return 0, 0, io.EOF
 	}

@@ -71,7 +71,7 @@ func (p *process) reap() {
 	defer p.mu.Unlock()
 	p.err = p.cause
 	if p.err == nil {
-		p.err = death(p.name, state, p.child.Said())
+		p.err = death(p.name, state, p.child.Said(), p.opt.Memory)
 		p.cause = p.err
 	}
 	close(p.gone)
@@ -109,7 +109,7 @@ const (
 )
 
 // death says what the end of a child means that we did not end.
-func death(name string, state *os.ProcessState, said string) error {
+func death(name string, state *os.ProcessState, said string, memory int64) error {
 	const again = "fetch the image again from whom you trust; if it is sound, this is a defect of the reader: report it with the image"
 	fault := func(code, what, do string) error {
 		return &image.Error{Fault: image.Corrupt, Code: code, Image: name, What: what, Do: do}
@@ -124,12 +124,19 @@ func death(name string, state *os.ProcessState, said string) error {
 			"the kernel does this when memory is short: see dmesg; then try again")
 	case status.Exited() && status.ExitStatus() == exitNotConfined, status.Exited() && status.ExitStatus() == exitCannotServe:
 		return fmt.Errorf("start a reader for %s: %s", name, first)
-	case strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"):
+	case strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"),
+		strings.HasPrefix(first, "SIGSEGV") && atLimit(state, memory):
 		return fault(CodeMemory, "reading it takes more memory than a reader may have", "do not use this image: it is made to exhaust its reader")
 	case first != "":
 		return fault(CodeCrash, "its reader crashed: "+first, again)
 	}
 	return fault(CodeCrash, fmt.Sprintf("its reader ended by itself: %v", state), again)
+}
+
+// atLimit says whether a process held about what it might. The runtime does not always come to saying that there is no more: it may touch what it was not given.
+func atLimit(state *os.ProcessState, memory int64) bool {
+	used, ok := state.SysUsage().(*syscall.Rusage)
+	return ok && used.Maxrss*1024 >= memory/2
 }
 
 func protocol(name, what string) error {

@@ -160,7 +160,10 @@ func putExtent(b []byte, e image.Extent) {
 	b[28] = byte(e.Kind)
 	b[29] = 0
 	if e.Compressed {
-		b[29] = 1
+		b[29] |= 1
+	}
+	if e.Unwritten {
+		b[29] |= 2
 	}
 }
 
@@ -172,6 +175,7 @@ func getExtent(b []byte) image.Extent {
 		Place:      int64(le.Uint64(b[16:])),
 		File:       int(le.Uint32(b[24:])),
 		Kind:       image.Kind(b[28]),
-		Compressed: b[29] == 1,
+		Compressed: b[29]&1 != 0,
+		Unwritten:  b[29]&2 != 0,
 	}
 }

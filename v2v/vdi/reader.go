@@ -55,7 +55,11 @@ func open(ctx context.Context, src image.Source, opt image.OpenOptions) (image.R
 		info.Subformat = "static"
 	}
 	if used != h.allocated {
-		info.Warnings = append(info.Warnings, fmt.Sprintf("the header says that %d blocks are allocated, and the map has %d", h.allocated, used))
+		const what = "the header says that %d blocks are allocated, and the map has %d"
+		if opt.Counts { // who writes to the image puts the next block on one that is there
+			return nil, image.Corruptf(src.Name(), name, "vdi-allocated", what, h.allocated, used)
+		}
+		info.Warnings = append(info.Warnings, fmt.Sprintf(what, h.allocated, used))
 	}
 	return blocks.NewReader(src, nil, l, info), nil
 }

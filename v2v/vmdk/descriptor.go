@@ -125,12 +125,12 @@ func (d *descriptor) check(img string, seen map[string]bool) error {
 
 // parseExtent says no to lines that are not of an extent.
 func parseExtent(line string) (extentLine, bool, error) {
-	access, rest, ok := strings.Cut(line, " ")
-	if !ok {
-		access, rest, ok = strings.Cut(line, "\t")
+	end := strings.IndexAny(line, " \t")
+	if end < 0 {
+		return extentLine{}, false, nil
 	}
-	access = strings.ToUpper(access)
-	if !ok || access != "RW" && access != "RDONLY" && access != "NOACCESS" {
+	access, rest := strings.ToUpper(line[:end]), line[end:]
+	if access != "RW" && access != "RDONLY" && access != "NOACCESS" {
 		return extentLine{}, false, nil
 	}
 	fields, quoted, after := rest, "", ""
@@ -201,12 +201,18 @@ func unquote(s string) string {
 	return s
 }
 
-// isText says whether a file begins as a descriptor does: comments and empty lines, then a version.
+// title is the first line of every descriptor.
+const title = "# Disk DescriptorFile"
+
+// isText says whether a file begins as a descriptor does: with the title, or with comments and empty lines, then a version.
 func isText(head []byte) bool {
 	if len(head) > 16<<10 {
 		head = head[:16<<10]
 	}
 	head = bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))
+	if len(head) >= len(title) && strings.EqualFold(string(head[:len(title)]), title) {
+		return true
+	}
 	for len(head) > 0 {
 		var line []byte
 		line, head, _ = bytes.Cut(head, []byte("\n"))

@@ -28,6 +28,9 @@ func Format() image.Format {
 		Create:     create,
 		Resume:     resume,
 		Sizes:      sizes,
+		Streams:    isStream,
+		// Behind the last grain nothing may follow, or the footer is the last sector but one.
+		EndCounts: isStream,
 		Options: []image.Option{
 			{Name: "subformat", Default: monolithicSparse, Help: "how the disk is stored", Values: []string{monolithicSparse, monolithicFlat, splitSparse, splitFlat, streamOptimized}},
 			{Name: "adapter_type", Default: "ide", Help: "the controller that the virtual machine has", Values: []string{"ide", "buslogic", "lsilogic", "legacyESX"}},
@@ -39,6 +42,8 @@ func Format() image.Format {
 		},
 	}
 }
+
+func isStream(opt image.Options) bool { return opt["subformat"] == streamOptimized }
 
 // settings are the options, understood.
 type settings struct {

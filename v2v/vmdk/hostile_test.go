@@ -210,6 +210,7 @@ func TestDescriptors(t *testing.T) {
 	for _, tc := range []struct{ name, lines, code string }{
 		{"one flat extent", "createType=\"monolithicFlat\"\r\nRW 10 FLAT \"a.bin\" 0\r\n", ""},
 		{"small letters", "createtype=\"custom\"\nrw 10 flat \"a.bin\" 0\n", ""},
+		{"tabs between the words", "RW\t10 \tFLAT\t\"a.bin\"\t0\n", ""},
 		{"an extent of ESXi", "createType=\"vmfs\"\nRW 10 VMFS \"a.bin\"\n", ""},
 		{"a name with a space", "RW 1 FLAT \"with space.bin\" 0\n", ""},
 		{"a name in windows-1252", "RW 1 FLAT \"d\xfcr.vmdk\" 0\n", ""},
@@ -357,7 +358,10 @@ func TestForeignDialects(t *testing.T) {
 		n := len(out)
 		return put64(n-2*sector+56, binary.LittleEndian.Uint64(out[n-2*sector+56:])+1)(out)
 	}
-	for name, b := range map[string][]byte{"version 1 and a footer": v1(whole), "a marker of type 4": progress(whole)} {
+	// With the tables in front nothing moves behind the last grain.
+	front := written(t, image.Options{"subformat": streamOptimized, "footer": "off"}, small)
+	after := append(append(append([]byte(nil), front[:len(front)-sector]...), marker{value: 3, kind: markerProgress}.encode()...), make([]byte, sector)...)
+	for name, b := range map[string][]byte{"version 1 and a footer": v1(whole), "a marker of type 4": progress(whole), "a marker of type 4 behind the last grain": after} {
 		t.Run(name, func(t *testing.T) {
 			r, err := Format().Open(t.Context(), imagetest.Bytes{Label: "disk.vmdk", Data: b}, image.OpenOptions{})
 			if err != nil {

@@ -215,7 +215,8 @@ func (c *grainCheck) finish(ctx context.Context) error {
 	return nil
 }
 
-// noMore checks that nothing but zeros follows the last grain of a stream with its tables in front: the end-of-stream marker, and what fills up a grain.
+// noMore checks that nothing but zeros follows the last grain of a stream with its tables in front: the end-of-stream marker, and what fills up a grain. A
+// progress marker may come before.
 func noMore(src image.Source, h header, last uint32) error {
 	at := int64(last) * sector
 	head := make([]byte, grainHead)
@@ -223,6 +224,16 @@ func noMore(src image.Source, h header, last uint32) error {
 		return fmt.Errorf("%s: vmdk: read the last grain: %w", src.Name(), err)
 	}
 	at += image.RoundUp(grainHead+int64(binary.LittleEndian.Uint32(head[8:])), sector)
+	marker := make([]byte, sector)
+	for src.Size()-at >= sector {
+		if err := image.ReadFull(src, marker, at); err != nil {
+			return fmt.Errorf("%s: vmdk: read the end: %w", src.Name(), err)
+		}
+		if m := decodeMarker(marker); m.grain() || m.kind != markerProgress {
+			break
+		}
+		at += sector
+	}
 	rest := src.Size() - at
 	if rest <= 0 { // a grain that passes the end is found when it is read
 		return nil

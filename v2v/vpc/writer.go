@@ -23,6 +23,8 @@ func Format() image.Format {
 		Create:  create,
 		Resume:  resume,
 		Sizes:   sizes,
+		// The footer is the last sector.
+		EndCounts: func(image.Options) bool { return true },
 		Options: []image.Option{
 			{Name: "subformat", Default: "dynamic", Help: "whether the file grows with its data; Azure wants fixed", Values: []string{"dynamic", "fixed"}},
 			{Name: "force_size", Default: "on", Help: "on keeps the exact size; off rounds it up to what the geometry expresses, as qemu-img does unless it is told otherwise",

@@ -17,7 +17,7 @@ import (
 // TestMain plays the tasks.
 func TestMain(m *testing.M) {
 	task.Main(map[string]task.Kind{
-		"nothing": func(context.Context, task.Order, func(task.Progress)) (json.RawMessage, error) { return nil, nil },
+		"nothing": func(context.Context, task.Order, task.Reporter) (json.RawMessage, error) { return nil, nil },
 	})
 	os.Exit(m.Run())
 }

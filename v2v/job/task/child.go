@@ -51,9 +51,11 @@ func serve(kinds map[string]Kind) error {
 		return tell(fdSocket, word{Done: &done{Failure: &Failure{Text: fmt.Sprintf("this worker knows no jobs of the kind %q", first.Order.Kind), Final: true}}})
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
+	say := &reporter{took: make(chan uint64, 1)}
 	go func() {
 		for {
 			w, err := hear(fdSocket)
+			say.heard(w.Took)
 			switch {
 			case err != nil: // the worker has gone, and nobody prolongs anything
 				os.Exit(1)
@@ -68,23 +70,63 @@ func serve(kinds map[string]Kind) error {
 			}
 		}
 	}()
-	result, err := kind(ctx, *first.Order, reporter())
+	result, err := kind(ctx, *first.Order, say)
 	return tell(fdSocket, word{Done: outcome(ctx, result, err)})
 }
 
-// reporter passes on what a kind says at most four times a second, and each new phase at once.
-func reporter() func(Progress) {
-	var mu sync.Mutex
-	var last time.Time
-	var phase string
-	return func(p Progress) {
-		mu.Lock()
-		defer mu.Unlock()
-		if p.Phase == phase && time.Since(last) < 250*time.Millisecond {
-			return
+// reporter is a task's Reporter.
+type reporter struct {
+	mu    sync.Mutex // of last and phase
+	last  time.Time
+	phase string
+
+	handing sync.Mutex // of handed
+	handed  uint64
+	took    chan uint64 // the newest number that was heard
+}
+
+// heard is called by one goroutine.
+func (r *reporter) heard(took uint64) {
+	if took == 0 {
+		return
+	}
+	select {
+	case <-r.took:
+	default:
+	}
+	r.took <- took
+}
+
+// Progress passes on what a kind says at most four times a second, and each new phase at once.
+func (r *reporter) Progress(p Progress) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p.Phase == r.phase && time.Since(r.last) < 250*time.Millisecond {
+		return
+	}
+	r.phase, r.last = p.Phase, time.Now()
+	_ = tell(fdSocket, word{Progress: &p}) // without a worker the process ends by itself
+}
+
+func (r *reporter) Hand(ctx context.Context, b json.RawMessage) error {
+	if len(b) == 0 || len(b) > MaxHanded {
+		return fmt.Errorf("hand over %d bytes: from 1 to %d are taken", len(b), MaxHanded)
+	}
+	r.handing.Lock()
+	defer r.handing.Unlock()
+	r.handed++
+	if err := tell(fdSocket, word{Handed: &Handed{Number: r.handed, What: b}}); err != nil {
+		return err
+	}
+	for {
+		select {
+		case number := <-r.took:
+			if number == r.handed {
+				return nil
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		phase, last = p.Phase, time.Now()
-		_ = tell(fdSocket, word{Progress: &p}) // without a worker the process ends by itself
 	}
 }
 

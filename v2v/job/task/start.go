@@ -22,9 +22,11 @@ type Task struct {
 	socket *os.File
 	// Progress gives the newest report; older ones that nobody took are dropped.
 	Progress chan Progress
-	done     chan struct{}
-	result   json.RawMessage
-	failure  *Failure
+	// Handed gives what the task hands over, which waits until Took has its number.
+	Handed  chan Handed
+	done    chan struct{}
+	result  json.RawMessage
+	failure *Failure
 }
 
 // Start begins an attempt, which may last until the deadline and longer only by Prolong.
@@ -44,7 +46,7 @@ func Start(o Order, until Deadline) (*Task, error) {
 	if err := child.Start(nil); err != nil {
 		return fail(err)
 	}
-	t := &Task{child: child, socket: child.Socket, Progress: make(chan Progress, 1), done: make(chan struct{})}
+	t := &Task{child: child, socket: child.Socket, Progress: make(chan Progress, 1), Handed: make(chan Handed, 1), done: make(chan struct{})}
 	go t.run()
 	return t, nil
 }
@@ -81,6 +83,13 @@ func (t *Task) listen(socket int) *done {
 		if w.Done != nil {
 			return w.Done
 		}
+		if w.Handed != nil {
+			select {
+			case <-t.Handed:
+			default:
+			}
+			t.Handed <- *w.Handed
+		}
 		if w.Progress != nil {
 			select {
 			case <-t.Progress:
@@ -110,6 +119,13 @@ func (t *Task) PID() int { return t.child.PID() }
 
 // Prolong lets the attempt go on until a later deadline.
 func (t *Task) Prolong(until Deadline) { t.tell(word{Deadline: until}) }
+
+// Took says which of what was handed over the queue has. What is said twice does no harm, and what went missing is made good by that.
+func (t *Task) Took(number uint64) {
+	if number > 0 {
+		t.tell(word{Took: number})
+	}
+}
 
 // Cancel asks the attempt to end and to leave nothing.
 func (t *Task) Cancel() { t.tell(word{Stop: "cancel"}) }

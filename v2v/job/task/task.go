@@ -28,6 +28,8 @@ type Order struct {
 	Started time.Time `json:"started,omitzero"`
 	// Clean asks to take away what earlier attempts left, and nothing else.
 	Clean bool `json:"clean,omitempty"`
+	// Handed is what an earlier attempt handed over last, on whatever machine; nil if none did.
+	Handed json.RawMessage `json:"handed,omitempty"`
 }
 
 // Progress is how far an attempt is.
@@ -43,9 +45,21 @@ type Progress struct {
 	Left time.Duration `json:"left,omitempty"`
 }
 
-// A Kind does the work of an order. It reports as often as it likes. When ctx ends, context.Cause says whether it has to clean up
-// (ErrCancelled) or to leave what a later attempt can go on with (ErrSuspended).
-type Kind func(ctx context.Context, o Order, report func(Progress)) (result json.RawMessage, err error)
+// A Kind does the work of an order. When ctx ends, context.Cause says whether it has to clean up (ErrCancelled) or to leave what a later attempt
+// can go on with (ErrSuspended).
+type Kind func(ctx context.Context, o Order, say Reporter) (result json.RawMessage, err error)
+
+// Reporter is how a Kind speaks to its worker.
+type Reporter interface {
+	// Progress says how far it is, as often as it likes.
+	Progress(p Progress)
+	// Hand hands over what a later attempt needs, wherever that runs; the last one counts. It returns once the queue has it, so that what is done
+	// afterwards can be gone on with, or with the cause of ctx's end. At most MaxHanded bytes.
+	Hand(ctx context.Context, b json.RawMessage) error
+}
+
+// MaxHanded is the most that Reporter.Hand takes, in bytes.
+const MaxHanded = 64 << 10
 
 // Causes of the end of a Kind's context.
 var (
@@ -85,6 +99,15 @@ type word struct {
 	Stop     string    `json:"stop,omitempty"` // cancel or suspend
 	Progress *Progress `json:"progress,omitempty"`
 	Done     *done     `json:"done,omitempty"`
+	// Handed is from the task what it hands over, Took to it the number of the last that the queue has.
+	Handed *Handed `json:"handed,omitempty"`
+	Took   uint64  `json:"took,omitempty"`
+}
+
+// Handed is what a task hands over: the Number-th thing of its attempt, from 1.
+type Handed struct {
+	Number uint64          `json:"number"`
+	What   json.RawMessage `json:"what"`
 }
 
 type done struct {
