@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -113,7 +114,7 @@ func (v luksVerify) run(ctx context.Context, stdin io.Reader, stdout, stderr io.
 
 // verify returns the key too, which the caller destroys, as far as it was read.
 func (v luksVerify) verify(ctx context.Context, stdin io.Reader) (luks.Verified, *secret.Buffer, error) {
-	device, err := os.Open(v.device)
+	device, err := openMedium(v.device)
 	if err != nil {
 		return luks.Verified{}, nil, cli.Usage(err)
 	}
@@ -125,7 +126,7 @@ func (v luksVerify) verify(ctx context.Context, stdin io.Reader) (luks.Verified,
 	}
 	request.DataSize = uint64(size)
 	if v.header != "" {
-		header, err := os.Open(v.header)
+		header, err := openMedium(v.header)
 		if err != nil {
 			return luks.Verified{}, nil, cli.Usage(err)
 		}
@@ -147,6 +148,18 @@ func (v luksVerify) verify(ctx context.Context, stdin io.Reader) (luks.Verified,
 	}
 	found, err := luks.Verify(ctx, request)
 	return found, key, err
+}
+
+// openMedium opens a disk, or a file that holds what a disk does; a pipe would be waited for.
+func openMedium(path string) (*os.File, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if m := st.Mode(); !m.IsRegular() && m.Type() != fs.ModeDevice {
+		return nil, fmt.Errorf("%s is neither a disk nor a file", path)
+	}
+	return os.Open(path)
 }
 
 func readKeyFile(path string, stdin io.Reader) (*secret.Buffer, error) {

@@ -88,9 +88,23 @@ func usable(s kmipgo.State) bool {
 	return s == 0 || s == kmipgo.StatePreActive || s == kmipgo.StateActive
 }
 
+// maxKey bounds a key, in bytes: as much as a volume takes for a passphrase (hw/luks, and cryptsetup).
+const maxKey = 512 << 10
+
 // keyBytes gives the key inside a Get answer. The slice belongs to the object:
 // the caller copies it and wipes the object.
 func keyBytes(sel Selector, p *payloads.GetResponsePayload) ([]byte, *Error) {
+	key, err := objectBytes(sel, p)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(key) > maxKey:
+		return nil, &Error{Code: CodeFormat, Cause: fmt.Errorf("%s: %d bytes, where a key has %d at most", sel, len(key), maxKey), Hint: "look what was registered under that name, and register the key itself"}
+	}
+	return key, nil
+}
+
+func objectBytes(sel Selector, p *payloads.GetResponsePayload) ([]byte, *Error) {
 	var block *kmipgo.KeyBlock
 	switch o := p.Object.(type) {
 	case *kmipgo.SymmetricKey:

@@ -2,6 +2,7 @@ package keyserver_test
 
 import (
 	"encoding/hex"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -38,6 +39,8 @@ func TestEveryShapeOfKeyIsTakenAndEverythingElseIsNamed(t *testing.T) {
 		{"another object than was asked for", keyserver.Object{GiveAs: "another"}, kmip.CodeProtocol, "", ""},
 		{"an empty password", keyserver.Object{Value: "-"}, kmip.CodeFormat, "", ""},
 		{"an empty opaque object", keyserver.Object{Type: "OpaqueObject", Value: "-"}, kmip.CodeFormat, "", ""},
+		{"a password longer than any volume takes", keyserver.Object{Value: strings.Repeat("5a", 512<<10+1)}, kmip.CodeFormat, "", ""},
+		{"an opaque object that is no key but a file", keyserver.Object{Type: "OpaqueObject", Value: strings.Repeat("5a", 600<<10)}, kmip.CodeFormat, "", ""},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
