@@ -95,7 +95,7 @@ func List(ctx context.Context, src image.Source) (*Archive, error) {
 		return nil, err
 	}
 	for _, m := range a.Members {
-		if err := a.unescape(m); err != nil {
+		if err := a.respell(m); err != nil {
 			return nil, err
 		}
 	}
@@ -169,7 +169,7 @@ func (a *Archive) add(m Member) error {
 		a.Warnings = append(a.Warnings, "it is signed ("+m.Name+"); the signature is not checked")
 	}
 	a.Members = append(a.Members, m)
-	return a.unescape(m)
+	return a.respell(m)
 }
 
 // small reads a member into memory.
@@ -197,13 +197,34 @@ func (a *Archive) member(name string) (Member, bool) {
 	return Member{}, false
 }
 
-// unescape finds the files of disks that a member is by its name as part of a URL ("my%20disk.vmdk"), unless there is one that is called so.
-func (a *Archive) unescape(m Member) error {
+// inFolder is where a file lies whose name counts from the description's folder, which is not always the archive's first.
+func (a *Archive) inFolder(name string) string { return path.Join(path.Dir(a.ovf), name) }
+
+// digest is what the manifest says of a member. Its names may count from the description's folder, too.
+func (a *Archive) digest(member string) (Digest, bool) {
+	if d, ok := a.Manifest[member]; ok {
+		return d, true
+	}
+	for name, d := range a.Manifest {
+		if a.inFolder(name) == member {
+			return d, true
+		}
+	}
+	return Digest{}, false
+}
+
+// respell finds the files of disks that a member is by its name from the description's folder, or as part of a URL ("my%20disk.vmdk"), unless
+// there is one that is called so.
+func (a *Archive) respell(m Member) error {
 	for i, d := range a.Disks {
-		if _, there := a.member(d.File); there {
+		if _, there := a.member(d.File); there || d.File == "" {
 			continue
 		}
-		if plain, err := url.PathUnescape(d.File); err == nil && plain == m.Name {
+		plain, err := url.PathUnescape(d.File)
+		if err != nil {
+			plain = d.File
+		}
+		if m.Name == plain || m.Name == a.inFolder(d.File) || m.Name == a.inFolder(plain) {
 			a.Disks[i].File = m.Name
 			if err := a.checkMember(d, m); err != nil {
 				return err
@@ -220,7 +241,7 @@ func (a *Archive) Choose(which string) (Disk, error) {
 		if d.File != "" {
 			with = append(with, d)
 		}
-		if which != "" && (d.ID == which || d.File == which) {
+		if which != "" && (d.ID == which || d.File == which || d.File == a.inFolder(which) || a.inFolder(d.File) == which) {
 			if d.File == "" {
 				return d, &image.Error{Fault: image.Undeclared, Code: "ova-disk", Image: a.img, Format: name, What: fmt.Sprintf("the disk %q is empty: the description has no file for it", which)}
 			}

@@ -126,7 +126,7 @@ func (a *Archive) info(d Disk, in image.Info) image.Info {
 	out.Details = nil
 	for _, m := range a.Members {
 		v := fmt.Sprintf("%d bytes", m.Size)
-		if g, ok := a.Manifest[m.Name]; ok {
+		if g, ok := a.digest(m.Name); ok {
 			v += ", " + g.Algorithm
 		}
 		add("member "+m.Name, v)

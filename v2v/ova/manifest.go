@@ -79,7 +79,8 @@ func (a *Archive) setManifest(text []byte) error {
 	}
 	a.Manifest = m
 	for file := range m {
-		if _, ok := a.member(file); !ok {
+		_, there := a.member(file)
+		if _, below := a.member(a.inFolder(file)); !there && !below {
 			return a.corrupt("ova-manifest-file", "the manifest lists %.200q, and the archive does not have it", file)
 		}
 	}
@@ -90,7 +91,7 @@ func (a *Archive) setManifest(text []byte) error {
 		}
 	}
 	for _, n := range need {
-		if _, listed := m[n]; !listed {
+		if _, listed := a.digest(n); !listed {
 			return a.corrupt("ova-manifest-missing", "the manifest does not list %.200q", n)
 		}
 	}
@@ -127,7 +128,7 @@ func digestsOf(b []byte) sums {
 
 // compare holds what was computed of a member against the manifest.
 func (a *Archive) compare(file string, s sums) error {
-	want, ok := a.Manifest[file]
+	want, ok := a.digest(file)
 	if !ok {
 		return nil
 	}
@@ -139,7 +140,7 @@ func (a *Archive) compare(file string, s sums) error {
 
 // Verify reads a member of the archive and compares its digest with the manifest. Without a manifest it does nothing.
 func (a *Archive) Verify(ctx context.Context, src image.Source, file string) error {
-	want, ok := a.Manifest[file]
+	want, ok := a.digest(file)
 	m, there := a.member(file)
 	if !ok || !there {
 		return nil

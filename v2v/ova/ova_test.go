@@ -132,6 +132,9 @@ func TestArchivesAreReadOrRefused(t *testing.T) {
 	gnu.header.Name = "disk1.vmdk"
 	changed := plain("disk1.vmdk", append([]byte(nil), d.data...))
 	changed.data[len(changed.data)/2] ^= 1
+	inFolder := func(f file) file {
+		return plain("export/"+f.header.Name, f.data)
+	}
 	with := func(files, disks string) file { return plain("vm.ovf", ovf(files, disks)) }
 	for _, tc := range []struct {
 		name  string
@@ -150,6 +153,16 @@ func TestArchivesAreReadOrRefused(t *testing.T) {
 		{"a name with ./", []file{o, plain("./disk1.vmdk", d.data)}, "", "", ""},
 		{"a name as a URL has it", []file{with(`<File ovf:href="my%20disk.vmdk" ovf:id="file1"/>`, diskLine), spaced, manifest("SHA256", with(`<File ovf:href="my%20disk.vmdk" ovf:id="file1"/>`, diskLine), spaced)}, "", "", ""},
 		{"a name as a URL has it, and the wrong length", []file{with(`<File ovf:href="my%20disk.vmdk" ovf:id="file1" ovf:size="77"/>`, diskLine), spaced}, "", "ova-size", "ova-size"},
+		{"all in a folder", []file{inFolder(o), inFolder(d), inFolder(manifest("SHA256", o, d))}, "", "", ""},
+		{"all in a folder, the manifest in front", []file{inFolder(o), inFolder(manifest("SHA256", o, d)), inFolder(d)}, "", "", ""},
+		{"all in a folder, named from the archive's first", []file{inFolder(with(`<File ovf:href="export/disk1.vmdk" ovf:id="file1"/>`, diskLine)), inFolder(d)}, "", "", ""},
+		{"all in a folder, a name as a URL has it", []file{inFolder(with(`<File ovf:href="my%20disk.vmdk" ovf:id="file1"/>`, diskLine)), inFolder(spaced)}, "", "", ""},
+		{"all in a folder, the second of two disks, by its file", []file{inFolder(two), inFolder(d), inFolder(other)}, "disk2.vmdk", "", ""},
+		{"all in a folder, the second of two disks, by its member", []file{inFolder(two), inFolder(d), inFolder(other)}, "export/disk2.vmdk", "", ""},
+		{"all in a folder, a changed disk", []file{inFolder(o), inFolder(d), inFolder(manifest("SHA256", o, changed))}, "", "ova-digest", "ova-digest"},
+		{"all in a folder, the wrong length in the description", []file{inFolder(with(`<File ovf:href="disk1.vmdk" ovf:id="file1" ovf:size="77"/>`, diskLine)), inFolder(d)}, "", "ova-size", "ova-size"},
+		{"all in a folder, a manifest without the disk", []file{inFolder(o), inFolder(d), inFolder(manifest("SHA256", o))}, "", "ova-manifest-missing", "ova-manifest-missing"},
+		{"all in a folder but the disk, which the manifest has", []file{inFolder(o), manifest("SHA256", o, d)}, "", "ova-manifest-file", "ova-no-file"},
 		{"a byte order mark in the manifest", []file{o, d, marked}, "", "", ""},
 		{"the right length in the description", []file{with(fmt.Sprintf(`<File ovf:href="disk1.vmdk" ovf:id="file1" ovf:size="%d"/>`, len(d.data)), diskLine), d}, "", "", ""},
 		{"capacity in MiB, rounded up", []file{with(fileLine, `<Disk ovf:capacity="4" ovf:capacityAllocationUnits="byte * 2^20" ovf:diskId="a" ovf:fileRef="file1"/>`), d}, "", "", ""},

@@ -104,7 +104,7 @@ func (s *streamer) hasher(file string) sums {
 	h := allSums()
 	if s.manifest != nil {
 		h = sums{}
-		if d, ok := s.a.Manifest[file]; ok {
+		if d, ok := s.a.digest(file); ok {
 			h[d.Algorithm] = newHash(d.Algorithm)
 		}
 	}
