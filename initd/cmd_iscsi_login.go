@@ -197,13 +197,13 @@ func (l *iscsiLogin) one(ctx context.Context, h *iscsi.Host, c iscsi.Config, cha
 	out := sessionJSON{Target: c.Target, Portal: c.Portal.Address()}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	list, err := iscsi.Sessions(h.Sys)
+	list, err := iscsi.SessionsOf(h.Sys, c.Target)
 	if err != nil {
 		out.failed = err
 		return out
 	}
 	for _, s := range list {
-		if s.Target == c.Target && s.Portal == c.Portal.Address() && s.Initiator == c.Initiator {
+		if s.Portal == c.Portal.Address() && s.Initiator == c.Initiator {
 			out.Already, out.Session = true, &s
 			if !s.Ours() {
 				return out

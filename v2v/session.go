@@ -43,12 +43,12 @@ func (s *session) login(ctx context.Context, d deploy.Disk) error {
 			return err
 		}
 	}
-	list, err := iscsi.Sessions(s.sys)
+	list, err := iscsi.SessionsOf(s.sys, said.IQN)
 	if err != nil {
 		return err
 	}
 	for _, there := range list {
-		if there.Target == said.IQN && there.Portal == portal.Address() {
+		if there.Portal == portal.Address() {
 			return s.adopt(ctx, there) // its LUN may still have to come: that is waited for
 		}
 	}

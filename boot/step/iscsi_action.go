@@ -42,12 +42,12 @@ func (a *iscsiPathAction) Check(ctx context.Context, u *plan.Unit) (engine.Check
 		return engine.Checked{}, err
 	}
 	defer sys.Close()
-	list, err := iscsi.Sessions(sys)
+	list, err := iscsi.SessionsOf(sys, s.Config.Target)
 	if err != nil {
 		return engine.Checked{}, err
 	}
 	for _, have := range list {
-		if have.Target != s.Config.Target || have.Portal != s.Config.Portal.Address() {
+		if have.Portal != s.Config.Portal.Address() {
 			continue
 		}
 		isid, ours := have.ISID()
@@ -279,13 +279,13 @@ func (h *iscsiChild) login(ctx context.Context, part iscsiLoginPart, files []*os
 // endHalves ends what a killed login left: a session of ours that never
 // carried I/O, or of which nobody has a record.
 func (h *iscsiChild) endHalves(ctx context.Context, c iscsi.Config) error {
-	list, err := iscsi.Sessions(h.Sys)
+	list, err := iscsi.SessionsOf(h.Sys, c.Target)
 	if err != nil {
 		return err
 	}
 	for _, s := range list {
 		isid, ours := s.ISID()
-		half := ours && s.Target == c.Target && s.Portal == c.Portal.Address()
+		half := ours && s.Portal == c.Portal.Address()
 		if !half {
 			continue
 		}

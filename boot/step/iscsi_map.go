@@ -46,15 +46,12 @@ func mapDisks(ctx context.Context, _ *ChildInput, p mapParams) (any, error) {
 // legsOf finds the disks of a LUN in all sessions of ours, and in those that
 // were given to iscsid: what stands on them goes on.
 func legsOf(sys *sysfs.FS, records iscsi.Records, target string, l lunSpec) ([]multipath.Leg, error) {
-	list, err := iscsi.Sessions(sys)
+	list, err := iscsi.SessionsOf(sys, target)
 	if err != nil {
 		return nil, err
 	}
 	var legs []multipath.Leg
 	for _, s := range list {
-		if s.Target != target {
-			continue
-		}
 		if _, given := records.GivenTo(s); !given && !s.Ours() {
 			continue
 		}

@@ -100,6 +100,19 @@ func (w *BlockWatcher) Settle(ctx context.Context) error {
 	return fmt.Errorf("look at the block devices: %w", context.Cause(ctx))
 }
 
+// alsoSettle adds who waits for that by now: one look is enough for all of them.
+func (w *BlockWatcher) alsoSettle(first chan error) []chan error {
+	waiting := []chan error{first}
+	for {
+		select {
+		case told := <-w.settle:
+			waiting = append(waiting, told)
+		default:
+			return waiting
+		}
+	}
+}
+
 // Finder returns the node that a resource means right now.
 type Finder func(r plan.Resource) (string, error)
 
@@ -201,11 +214,14 @@ func (w *BlockWatcher) Watch(ctx context.Context, interests <-chan []plan.Resour
 			t.add(list)
 		case <-w.late:
 		case told := <-w.settle:
+			waiting := w.alsoSettle(told)
 			err := w.enumerate(true)
 			if err == nil {
 				t.update()
 			}
-			told <- err
+			for _, told := range waiting {
+				told <- err
+			}
 			if err != nil {
 				return err
 			}
@@ -215,9 +231,32 @@ func (w *BlockWatcher) Watch(ctx context.Context, interests <-chan []plan.Resour
 			if !ok {
 				return nil
 			}
-			if err := w.event(e); err != nil {
+			if err := w.takeIn(e, events); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// eventsAtOnce bounds how many events are taken in before what they change is
+// told.
+const eventsAtOnce = 256
+
+// takeIn applies an event, and those that wait behind it: a login brings some
+// twenty, and after each of them everybody's names would be looked up anew.
+func (w *BlockWatcher) takeIn(e uevent.Event, more <-chan uevent.Event) error {
+	for n := 1; ; n++ {
+		if err := w.event(e); err != nil || n == eventsAtOnce {
+			return err
+		}
+		var ok bool
+		select {
+		case e, ok = <-more:
+			if !ok {
+				return nil // Watch hears it too
+			}
+		default:
+			return nil
 		}
 	}
 }
@@ -239,8 +278,26 @@ func (w *BlockWatcher) event(e uevent.Event) error {
 		w.apply(block.Gone{Name: e.Name()}) // gone again; its own event follows
 		return nil
 	}
-	w.apply(block.Seen{Device: d})
+	w.see(d)
 	return nil
+}
+
+// see takes in what was read of a device, after what stands on it and was not
+// seen yet: its event may be far behind this one, and until then nobody could
+// say whether it is a map, which has to be used instead, or a volume.
+func (w *BlockWatcher) see(d block.Device) {
+	for _, name := range d.Holders {
+		w.mu.Lock()
+		_, known := w.world.Device(name)
+		w.mu.Unlock()
+		if known {
+			continue
+		}
+		if above, err := block.Read(w.Sys, name); err == nil {
+			w.see(above)
+		}
+	}
+	w.apply(block.Seen{Device: d})
 }
 
 // enumerate lists what there is; unchanged, nobody has written since that was last done.

@@ -54,10 +54,13 @@ func (d disks) device(path, numbers string) {
 const leg, above = "platform/host5/session3/target5:0:0/5:0:0:0/block/sdn", "virtual/block/dm-4"
 
 // mapped puts a multipath map above the leg.
-func (d disks) mapped() {
+func (d disks) mapped() { d.above("vault-0", "mpath-36001405") }
+
+// above puts a device of the device mapper above the leg.
+func (d disks) above(name, uuid string) {
 	d.t.Helper()
-	d.put("sys/devices/"+above+"/dm/name", "vault-0")
-	d.put("sys/devices/"+above+"/dm/uuid", "mpath-36001405")
+	d.put("sys/devices/"+above+"/dm/name", name)
+	d.put("sys/devices/"+above+"/dm/uuid", uuid)
 	d.put("sys/devices/"+above+"/dm/suspended", "0")
 	d.link("sys/devices/"+above+"/slaves/sdn", "../../../../"+leg)
 	d.link("sys/devices/"+leg+"/holders/dm-4", strings.Repeat("../", strings.Count(leg, "/")+1)+above)
@@ -157,6 +160,24 @@ func TestALegIsNotGivenOutOnceSomethingStandsOnIt(t *testing.T) {
 	d.mapped()
 	if dev, err := w.Device(volume); err == nil || !strings.Contains(err.Error(), "/dev/sdn is below /dev/dm-4") {
 		t.Errorf("below a map: %q, %v", dev, err)
+	}
+}
+
+// An event shows a device as it is now, with what came to stand on it since, whose own event is still to come.
+func TestAVolumeIsNotLostByItsOwnMapping(t *testing.T) {
+	for uuid, want := range map[string]string{"CRYPT-LUKS2-3f0a5a52-vault": "", "mpath-36001405": "uuid/3f0a5a52: /dev/sdn is below /dev/dm-4 (vault)"} {
+		w, d := onALeg(t)
+		const volume = plan.Resource("block/uuid/3f0a5a52")
+		if dev, err := w.FindNow(t.Context(), volume); dev != "/dev/sdn" || err != nil {
+			t.Fatalf("alone: %q, %v", dev, err)
+		}
+		d.above("vault", uuid)
+		if err := w.event(uevent.Event{Action: uevent.Change, Subsystem: "block", Path: "/devices/" + leg}); err != nil {
+			t.Fatal(err)
+		}
+		if f := w.fact(volume); f.Present != (want == "") || f.Reason != want {
+			t.Errorf("below %s: %+v", uuid, f)
+		}
 	}
 }
 

@@ -47,12 +47,7 @@ func (w *World) Resolve(name string, claims Claims) (Device, Reason) {
 		return Device{}, because(BadName, "%s: %v", name, err)
 	}
 	short := kind + "/" + value
-	var answering []*entry
-	for _, e := range w.sorted() {
-		if !e.device.Hidden && w.answers(e.device, kind, value) {
-			answering = append(answering, e)
-		}
-	}
+	answering := w.answering(kind, value)
 	top, covered := w.tops(answering)
 	switch {
 	case len(answering) == 0:
@@ -143,29 +138,62 @@ func (w *World) claimed(d Device, claims Claims) (string, bool) {
 	return "", false
 }
 
-func (w *World) answers(d Device, kind, value string) bool {
-	for _, name := range w.Names(d.Name) {
-		k, v, _ := strings.Cut(name, "/")
-		if k != kind {
+// index is what many questions about one state of the world share: a machine of hundreds of disks asks for each of them after each event.
+type index struct {
+	byName map[string][]*entry // by folded names, each list in the order of the devices' names
+	unread string              // see World.unread
+}
+
+// folded is the form in which a name is looked up: the case of a UUID's digits does not matter.
+func folded(kind, value string) string {
+	if kind == "uuid" || kind == "partuuid" {
+		value = strings.ToLower(value)
+	}
+	return kind + "/" + value
+}
+
+func (w *World) indexed() *index {
+	if w.index != nil {
+		return w.index
+	}
+	w.index = &index{byName: map[string][]*entry{}, unread: w.notRead()}
+	for _, e := range w.sorted() {
+		if e.device.Hidden {
 			continue
 		}
-		switch {
-		case v == value, (kind == "label" || kind == "partlabel") && v == encode(value):
-			return true
-		case (kind == "uuid" || kind == "partuuid") && strings.EqualFold(v, value):
-			return true
+		for _, name := range w.Names(e.device.Name) {
+			kind, value, _ := strings.Cut(name, "/")
+			key := folded(kind, value)
+			if list := w.index.byName[key]; len(list) == 0 || list[len(list)-1] != e {
+				w.index.byName[key] = append(list, e)
+			}
 		}
 	}
-	return false
+	return w.index
+}
+
+// answering returns the devices that have a name, in the order of their own.
+func (w *World) answering(kind, value string) []*entry {
+	names := w.indexed().byName
+	list := names[folded(kind, value)]
+	if kind != "label" && kind != "partlabel" || encode(value) == value {
+		return list
+	}
+	list = slices.Concat(list, names[folded(kind, encode(value))])
+	slices.SortFunc(list, byName)
+	return slices.Compact(list)
 }
 
 // unread says which devices may still turn out to answer to a name by content.
 func (w *World) unread(kind string) string {
 	switch kind {
 	case "uuid", "label", "partuuid", "partlabel":
-	default:
-		return ""
+		return w.indexed().unread
 	}
+	return ""
+}
+
+func (w *World) notRead() string {
 	var waiting, failed, unclear []string
 	for _, e := range w.sorted() {
 		switch {

@@ -19,6 +19,8 @@ type World struct {
 	devices map[string]*entry
 	// generation counts readings that a probe may answer.
 	generation uint64
+	// index is of the devices as they are, nil after a change.
+	index *index
 }
 
 type entry struct {
@@ -79,7 +81,10 @@ type Request struct {
 }
 
 // Apply takes a change in.
-func (w *World) Apply(c Change) { c.apply(w) }
+func (w *World) Apply(c Change) {
+	w.index = nil
+	c.apply(w)
+}
 
 func (c Seen) apply(w *World) {
 	w.generation++
@@ -226,8 +231,10 @@ func (w *World) Content(name string) (content *media.Content, failure string) {
 }
 
 func (w *World) sorted() []*entry {
-	return slices.SortedFunc(maps.Values(w.devices), func(a, b *entry) int { return cmp.Compare(a.device.Name, b.device.Name) })
+	return slices.SortedFunc(maps.Values(w.devices), byName)
 }
+
+func byName(a, b *entry) int { return cmp.Compare(a.device.Name, b.device.Name) }
 
 // heldBy returns a holder of one of these kinds above a device or above the disk it is a partition of. unknown is one that sysfs
 // names but that was not seen yet: nobody can say of what kind it is.

@@ -63,6 +63,19 @@ func (s Session) failed() bool { return s.State == "FAILED" || s.Conn == "failed
 
 // Sessions lists every session; none without the kernel's iSCSI.
 func Sessions(sys *sysfs.FS) ([]Session, error) {
+	return sessions(sys, func(string) bool { return true })
+}
+
+// SessionsOf lists the sessions with one target. Of the others only the target's name is read: whoever looks for one disk among
+// hundreds does it once for each.
+func SessionsOf(sys *sysfs.FS, target string) ([]Session, error) {
+	return sessions(sys, func(dir string) bool {
+		name, err := sys.String(dir + "/targetname")
+		return err == nil && name == target
+	})
+}
+
+func sessions(sys *sysfs.FS, wanted func(dir string) bool) ([]Session, error) {
 	names, err := sys.Names("sys/class/iscsi_session")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -73,7 +86,7 @@ func Sessions(sys *sysfs.FS) ([]Session, error) {
 	var list []Session
 	for _, n := range names {
 		id, err := strconv.ParseUint(strings.TrimPrefix(n, "session"), 10, 32)
-		if err != nil {
+		if err != nil || !wanted(sessionDir(uint32(id))) {
 			continue
 		}
 		s, err := readSession(sys, uint32(id))
@@ -98,8 +111,12 @@ func ReadSession(sys *sysfs.FS, id uint32) (Session, error) {
 	return s, nil
 }
 
+func sessionDir(id uint32) string {
+	return "sys/class/iscsi_session/session" + strconv.FormatUint(uint64(id), 10)
+}
+
 func readSession(sys *sysfs.FS, id uint32) (Session, error) {
-	dir := fmt.Sprintf("sys/class/iscsi_session/session%d", id)
+	dir := sessionDir(id)
 	s := Session{ID: id, Tag: -1, Disks: []Disk{}}
 	text := func(name string) string {
 		v, err := sys.String(name)

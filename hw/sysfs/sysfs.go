@@ -27,6 +27,8 @@ const MaxAttribute = 64 << 10
 type FS struct {
 	fsys fs.FS
 	root io.Closer // nil: nothing is held open
+	// kernels says that this is the running system, where files are read without an os.File.
+	kernels bool
 }
 
 // New returns a view of fsys, which holds "sys" and "proc" directories. Links are followed as fsys follows them;
@@ -40,7 +42,7 @@ func New(fsys fs.FS) *FS { return &FS{fsys: fsys} }
 // folder, which made a walk over the devices of a machine four times as long.
 func Open(dir string) (*FS, error) {
 	if dir == "/" {
-		return New(os.DirFS(dir)), nil
+		return &FS{fsys: os.DirFS(dir), kernels: true}, nil
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -62,6 +64,9 @@ func (f *FS) Close() error {
 
 // Bytes returns the content of a file as it is, at most limit bytes of it; a longer file is an error that says so.
 func (f *FS) Bytes(name string, limit int) ([]byte, error) {
+	if f.kernels && fs.ValidPath(name) {
+		return read("/"+name, limit)
+	}
 	file, err := f.fsys.Open(name)
 	if err != nil {
 		return nil, err

@@ -29,9 +29,12 @@ const receiveBuffer = 128 << 20
 // maxMessage is far above what a sender can build: UEVENT_BUFFER_SIZE is 2 KiB, udevd's properties stay below 8 KiB.
 const maxMessage = 64 << 10
 
+// waiting is how many events are kept beside the kernel's queue, so that a reader can take them together.
+const waiting = 64
+
 // Subscribe hears events from now on. The channel closes when ctx ends or, after an event with the action Failed, when the
-// socket breaks. Nothing is buffered beyond the kernel's queue: a reader that is too slow gets Overflow, never a
-// silent gap. Messages that do not come from the source, or that do not parse, are dropped.
+// socket breaks. A reader that is too slow gets Overflow, never a silent gap; one that is busy finds what came meanwhile in the
+// channel. Messages that do not come from the source, or that do not parse, are dropped.
 func Subscribe(ctx context.Context, source Source) (<-chan Event, error) {
 	return subscribe(ctx, source, receiveBuffer)
 }
@@ -41,7 +44,7 @@ func subscribe(ctx context.Context, source Source, buffer int) (<-chan Event, er
 	if err != nil {
 		return nil, fmt.Errorf("listen for device events: %w", err)
 	}
-	events := make(chan Event)
+	events := make(chan Event, waiting)
 	send := func(event Event) bool {
 		select {
 		case events <- event:

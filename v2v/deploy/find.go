@@ -81,17 +81,16 @@ func look(sys *sysfs.FS, d Disk) (found, error) {
 	if d.Device != "" {
 		return lookDevice(sys, d)
 	}
-	sessions, err := iscsi.Sessions(sys)
+	said := d.iscsi()
+	sessions, err := iscsi.SessionsOf(sys, said.IQN)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return found{}, fmt.Errorf("look for %s: %w", d, err)
 	}
-	said := d.iscsi()
 	portal := joinPort(said.Address, said.Port)
 	var session *iscsi.Session
 	elsewhere := ""
 	for i, s := range sessions {
 		switch {
-		case s.Target != said.IQN:
 		case s.Portal != portal:
 			elsewhere = s.Portal
 		case session == nil || slices.ContainsFunc(s.Disks, func(k iscsi.Disk) bool { return k.LUN == said.LUN }):
