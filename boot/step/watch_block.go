@@ -282,10 +282,16 @@ func (w *BlockWatcher) event(e uevent.Event) error {
 	return nil
 }
 
-// see takes in what was read of a device, after what stands on it and was not
-// seen yet: its event may be far behind this one, and until then nobody could
-// say whether it is a map, which has to be used instead, or a volume.
+// see takes in what was read of a device, after what stands on it.
 func (w *BlockWatcher) see(d block.Device) {
+	w.above(d)
+	w.apply(block.Seen{Device: d})
+}
+
+// above takes in what stands on a device and was not seen yet: its own event
+// may be far behind, and until then nobody could say whether it is a map,
+// which has to be used instead, or a volume.
+func (w *BlockWatcher) above(d block.Device) {
 	for _, name := range d.Holders {
 		w.mu.Lock()
 		_, known := w.world.Device(name)
@@ -297,7 +303,6 @@ func (w *BlockWatcher) see(d block.Device) {
 			w.see(above)
 		}
 	}
-	w.apply(block.Seen{Device: d})
 }
 
 // enumerate lists what there is; unchanged, nobody has written since that was last done.
@@ -311,6 +316,9 @@ func (w *BlockWatcher) enumerate(unchanged bool) error {
 		all.Devices = append(all.Devices, block.Seen{Device: d})
 	}
 	w.apply(all)
+	for _, d := range list {
+		w.above(d) // it came while they were read
+	}
 	return nil
 }
 
