@@ -132,6 +132,27 @@ func TestADeviceBetweenItsStepsShowsIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := Load(name, false, devmapper.ErrorTable{Length: 2 * sectors * SectorSize}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Replace(t.Context(), name); err != nil {
+		t.Error(err)
+	}
+	if table, err := Table(name); err != nil || len(table) != 1 || table[0].Length != 2*sectors {
+		t.Errorf("replaced: %v, %v", table, err)
+	}
+	if info, err := Stat(name); err != nil || info.Suspended || info.Inactive || info.ReadOnly {
+		t.Errorf("replaced: %+v, %v", info, err)
+	}
+	if err := Suspend(name, true); err != nil { // as a program has left it that was killed
+		t.Fatal(err)
+	}
+	if err := errors.Join(Load(name, false, devmapper.ErrorTable{Length: sectors * SectorSize}), Replace(t.Context(), name)); err != nil {
+		t.Error(err)
+	}
+	if info, err := Stat(name); err != nil || info.Suspended {
+		t.Errorf("replaced while suspended: %+v, %v", info, err)
+	}
 	var stat unix.Stat_t
 	if err := unix.Stat(Node(name), &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFBLK {
 		t.Errorf("its node: mode %o, %v", stat.Mode, err)

@@ -15,10 +15,32 @@ const root = "/"
 
 // Resume puts a loaded table to use, lets I/O go on, and returns when /dev/mapper/NAME is there: made by udev where one
 // runs, else by this call.
-func Resume(ctx context.Context, name string) error {
+func Resume(ctx context.Context, name string) error { return resume(ctx, name, 0) }
+
+// Replace puts a loaded table in the place of the one in use. I/O under way is not waited for, and file systems are not frozen: below the old
+// table maybe nothing answers any more. The kernel holds I/O back and lets it go on within one call (do_resume,
+// drivers/md/dm-ioctl.c): who is killed meanwhile leaves the old table or the new one in use, and no device on which everybody
+// waits for ever.
+func Replace(ctx context.Context, name string) error {
+	const flags = unix.DM_NOFLUSH_FLAG | unix.DM_SKIP_LOCKFS_FLAG
+	err := resume(ctx, name, flags)
+	if err == nil {
+		return nil
+	}
+	if info, stat := Stat(name); stat == nil && info.Suspended { // it could not be exchanged: with the old one, then
+		err = errors.Join(err, resume(context.WithoutCancel(ctx), name, flags))
+	}
+	return err
+}
+
+func resume(ctx context.Context, name string, flags uint32) error {
 	err := withCookie(ctx, udev{root}, func(event uint32) (bool, error) {
-		got, err := control(unix.DM_DEV_SUSPEND, request{name: name, event: event})
-		return got.flags&unix.DM_UEVENT_GENERATED_FLAG != 0, err
+		for {
+			got, err := control(unix.DM_DEV_SUSPEND, request{name: name, event: event, flags: flags})
+			if !errors.Is(err, unix.EINTR) || ctx.Err() != nil { // a signal, while it waited for I/O to be put back: nothing is changed
+				return got.flags&unix.DM_UEVENT_GENERATED_FLAG != 0, err
+			}
+		}
 	})
 	if err != nil {
 		return failed("resume", name, err)

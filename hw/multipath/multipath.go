@@ -138,9 +138,7 @@ func Ensure(ctx context.Context, sys *sysfs.FS, name string, legs []Leg) error {
 		return err
 	}
 	if there {
-		if err := dm.Suspend(name, true); err != nil { // no flush: I/O may wait for this very table
-			return err
-		}
+		return dm.Replace(ctx, name)
 	}
 	return dm.Resume(ctx, name)
 }
