@@ -64,7 +64,10 @@ func TestWhatBlocksInTheKernelIsStuckAndNothingElseIs(t *testing.T) {
 	m.WaitEvent("the calm disk is mounted", room.Unit("mount/srv/calm", "done"), vm.Guard)
 
 	room.Hand(t, m, "run", "/sbin/modprobe", "dm_mod")
+	// One after the other: whoever reads a device can be killed, but not once he is the last to close it. One process that reads both
+	// sleeps while it closes one, and has the other open for ever, which nobody is the last to close then.
 	room.Hand(t, m, "front", "front", "front")
+	m.WaitEvent("it is read by a process of its own", vm.Is("attempt", "unit", "mount/srv/front"), vm.Guard)
 	room.Hand(t, m, "front", "raw", "raw")
 	front := stuckUnit(t, m, "mount/srv/front")
 	raw := stuckUnit(t, m, "mount/srv/raw")
