@@ -175,12 +175,12 @@ func classifyTransport(err error) *Error {
 	var errno syscall.Errno
 	netErr, isNet := errors.AsType[net.Error](err)
 	switch {
-	case errors.As(err, &errno) && (errno == syscall.ECONNRESET || errno == syscall.EPIPE):
-		return &Error{Code: CodeClosed, Cause: errno, Retryable: true}
+	case errors.Is(err, syscall.ECONNRESET): // also of a server that closed before it had read all of ours
+		return &Error{Code: CodeClosed, Cause: errors.New("the server reset the connection"), Retryable: true}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe), errors.Is(err, syscall.EPIPE):
+		return &Error{Code: CodeClosed, Cause: errors.New("the server closed the connection"), Retryable: true}
 	case errors.As(err, &errno) && errno != syscall.ETIMEDOUT:
 		return &Error{Code: CodeDial, Cause: errno, Retryable: true}
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, io.ErrClosedPipe):
-		return &Error{Code: CodeClosed, Cause: errors.New("the server closed the connection"), Retryable: true}
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT), isNet && netErr.Timeout():
 		return &Error{Code: CodeTimeout, Cause: context.DeadlineExceeded, Retryable: true}
 	case errors.Is(err, context.Canceled):
