@@ -21,10 +21,14 @@ type NoLUNError struct {
 	There string
 	// disk: it is one, and its node has not come yet.
 	disk bool
+	// empty: its disk has come, without a single sector.
+	empty bool
 }
 
 func (e *NoLUNError) Error() string {
 	switch {
+	case e.empty:
+		return fmt.Sprintf("LUN %d of %s is a disk whose size cannot be read", e.LUN, e.Target)
 	case e.disk:
 		return fmt.Sprintf("LUN %d of %s is there, and its disk has not come", e.LUN, e.Target)
 	case e.There != "":
@@ -38,6 +42,9 @@ func (*NoLUNError) Code() string { return "ISCSI-NO-LUN" }
 
 // Hint says what to do.
 func (e *NoLUNError) Hint() string {
+	if e.empty {
+		return "look on the target whether what is behind the LUN is there, and ready"
+	}
 	if e.There != "" {
 		return "name the LUN of a disk; initd iscsi login --all-luns shows them"
 	}
@@ -47,7 +54,8 @@ func (e *NoLUNError) Hint() string {
 // Login logs in, hands the connection to the kernel, and looks for the LUNs asked for. The login itself is done before
 // there is anything in the kernel: a portal that is dead, slow or unwilling costs nobody else anything, and leaves nothing
 // behind. keep is called with the session's record before I/O can flow. The error is a *SettingError, a *PortalError, a
-// *KernelError or, with a session that stays, a *NoLUNError.
+// *KernelError or, with a session that stays, a *NoLUNError. A session whose connection was lost while its disks were looked at is
+// ended: what the kernel has taken them for then (their size, their identity, whether they have a cache to flush) stays so.
 func (k *Kernel) Login(ctx context.Context, c Config, chap *CHAP, keep func(Record) error) (Record, error) {
 	c, err := c.filled()
 	if err != nil {
@@ -64,7 +72,13 @@ func (k *Kernel) Login(ctx context.Context, c Config, chap *CHAP, keep func(Reco
 		return rec, err
 	}
 	k.turns.wait(ctx)
-	return rec, k.Scan(ctx, rec)
+	err = k.Scan(ctx, rec)
+	if errors.Is(err, errReadInPart) {
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), logoutWait)
+		err = errors.Join(err, k.Logout(bounded, rec))
+		cancel()
+	}
+	return rec, err
 }
 
 // makeSession makes a session of a connection that is logged in, or nothing.
@@ -239,6 +253,7 @@ func (k *Kernel) Scan(ctx context.Context, rec Record) error {
 	if len(rec.Config.LUNs) == 0 {
 		return nil
 	}
+	before := k.connection(rec.Session)
 	arrived, release, err := k.disks.hear(rec.Session)
 	if err != nil {
 		return err
@@ -256,8 +271,11 @@ func (k *Kernel) Scan(ctx context.Context, rec Record) error {
 	}
 	for {
 		missing, err := k.missing(rec)
-		if err != nil || missing == nil {
+		if err != nil {
 			return err
+		}
+		if missing == nil {
+			return k.readWhole(rec, before)
 		}
 		if missing.disk { // sd comes a little later than the SCSI device
 			select {
@@ -270,6 +288,45 @@ func (k *Kernel) Scan(ctx context.Context, rec Record) error {
 		}
 		return fmt.Errorf("log in to %s: %w", rec.Config.Target, missing)
 	}
+}
+
+// connection tells the connections of a session apart: each comes from a port of its own.
+func (k *Kernel) connection(sid uint32) string {
+	port, err := k.sys.String(fmt.Sprintf("sys/class/iscsi_connection/connection%d:0/local_port", sid))
+	if err != nil {
+		return "" // there is none now
+	}
+	return port
+}
+
+// errReadInPart says that nobody knows what the kernel could read of a session's disks.
+var errReadInPart = errors.New("the connection was lost while the disks were looked at")
+
+// readWhole tells whether the disks that have come are what the kernel takes them for. Where I/O does not wait for ever for a lost
+// connection, it fails, and sd makes do with what it has: no size, no identity, no cache (sd_revalidate_disk, drivers/scsi/sd.c).
+func (k *Kernel) readWhole(rec Record, before string) error {
+	s, err := ReadSession(k.sys, rec.Session)
+	if err != nil {
+		return err
+	}
+	waits := s.Recovery == "off"
+	if !waits && (!s.LoggedIn() || k.connection(rec.Session) != before) {
+		return atPortal("look at the disks of "+rec.Config.Target, rec.Config.Portal.Address(), errReadInPart)
+	}
+	for _, lun := range rec.Config.LUNs {
+		if d, ok := s.Disk(lun); !ok || d.sectors(k.sys) > 0 {
+			continue
+		}
+		if unit, ok := k.unit(rec.Session, lun); ok {
+			if err := reread(unit); err != nil {
+				return fmt.Errorf("look at LUN %d of %s again: %w", lun, rec.Config.Target, err)
+			}
+		}
+		if d, ok := s.Disk(lun); ok && d.sectors(k.sys) == 0 {
+			return fmt.Errorf("log in to %s: %w", rec.Config.Target, &NoLUNError{Target: rec.Config.Target, LUN: lun, empty: true})
+		}
+	}
+	return nil
 }
 
 // missing returns the first LUN without a disk, or nil.

@@ -39,6 +39,15 @@ type Disk struct {
 // Node is the disk's device node.
 func (d Disk) Node() string { return "/dev/" + d.Name }
 
+// sectors is its size, 0 too where that cannot be read.
+func (d Disk) sectors(sys *sysfs.FS) uint64 {
+	n, err := sys.Uint("sys/class/block/" + d.Name + "/size")
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // mark is how a session of ours is told from others', in the kernel itself: the name of its interface, with its ISID.
 const mark = "initd-"
 
@@ -212,3 +221,7 @@ func units(sys *sysfs.FS, session string) []string {
 func scan(host uint32, lun string) error {
 	return writeAttribute(fmt.Sprintf("/sys/class/scsi_host/host%d/scan", host), "- - "+lun)
 }
+
+// reread has the kernel read a disk's size and what else it is anew (scsi_rescan_device, drivers/scsi/scsi_scan.c); it can sleep for as long
+// as the target does not answer.
+func reread(unit string) error { return writeAttribute("/"+unit+"/rescan", "1") }

@@ -32,12 +32,12 @@ func (m *Machine) Change(c Change) error {
 			delete(m.scripted, c.Portal)
 		}
 		return Late{Listen: c.Portal, To: c.Value}.listen(m.ctx)
-	case "ask-logout":
+	case "ask-logout", "cut-at", "mend":
 		r := m.relays[c.Portal]
 		if r == nil {
 			return fmt.Errorf("lio: no relay listens on %s", c.Portal)
 		}
-		return r.askLogout()
+		return r.change(c)
 	}
 	i := slices.IndexFunc(m.cfg.Targets, func(t Target) bool { return t.tpg() == tpg })
 	if i < 0 {

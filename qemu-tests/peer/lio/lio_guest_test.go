@@ -28,6 +28,8 @@ const (
 	digested  = "iqn.2026-01.net.example:digested"
 	others    = "iqn.2026-01.net.example:others"
 	off       = "iqn.2026-01.net.example:off"
+
+	overRelay = "127.0.0.1:3270"
 )
 
 // guard is long enough for anything in an emulated machine.
@@ -59,6 +61,7 @@ func start(t *testing.T) *machine {
 		cfg.Targets = append(cfg.Targets, Target{IQN: fmt.Sprintf("iqn.2026-01.net.example:many%d", i),
 			Portals: []string{fmt.Sprintf("127.0.0.1:%d", 3300+i)}, LUNs: []LUN{{Number: 0, MiB: 8}}})
 	}
+	cfg.Relays = []Relay{{Listen: overRelay, To: "127.0.0.1:3260"}}
 	l, err := Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -135,6 +138,7 @@ func TestSessions(t *testing.T) {
 	t.Run("what a target refuses leaves nothing in the kernel", m.refusals)
 	t.Run("what is no disk is told as what it is", m.types)
 	t.Run("a lost connection is recovered under I/O", m.recovers)
+	t.Run("a disk that was read in part is not taken for what it is not", m.readInPart)
 	t.Run("a target that has moved for good is found there", m.movedForGood)
 	t.Run("a dead target does not hold the end up", m.dead)
 	t.Run("sixteen at once", m.many)

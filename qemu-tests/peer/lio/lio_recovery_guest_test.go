@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,6 +115,64 @@ func (m *machine) recovers(t *testing.T) {
 	}
 	if _, err := f.ReadAt(page(t, 0), 4096); err != nil {
 		t.Error(err)
+	}
+	f.Close()
+	if err := m.kernel.Logout(ctx, rec); err != nil {
+		t.Fatal(err)
+	}
+	m.noSessions()
+}
+
+// readInPart: the connection is lost after a disk was found, before its size was read, for longer than I/O waits.
+func (m *machine) readInPart(t *testing.T) {
+	m = m.sub(t)
+	ctx := m.within()
+	c := m.config(plain, overRelay, 0)
+	c.Timing.Recovery = new(int32(1))
+	const readCapacity16 = "9e" // SERVICE ACTION IN(16), SBC-3, 5.16
+	cut, mend := Change{Do: "cut-at", Portal: overRelay, Value: readCapacity16}, Change{Do: "mend", Portal: overRelay}
+
+	if err := m.lio.Change(cut); err != nil {
+		t.Fatal(err)
+	}
+	_, err := m.kernel.Login(ctx, c, nil, nil)
+	if code(err) != "ISCSI-CLOSED" || !strings.Contains(err.Error(), "the connection was lost while the disks were looked at") {
+		t.Errorf("a login whose disk is read in part: %s", code(err))
+	}
+	m.noSessions()
+
+	// a session that stays: what the kernel could not read it is to read again
+	if err := m.lio.Change(mend); err != nil {
+		t.Fatal(err)
+	}
+	bare := c
+	bare.LUNs = nil
+	rec, err := m.kernel.Login(ctx, bare, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Config.LUNs = c.LUNs
+	if err := m.lio.Change(cut); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.kernel.Scan(ctx, rec); code(err) != "ISCSI-CLOSED" {
+		t.Errorf("a scan whose disk is read in part: %s", code(err))
+	}
+	if err := errors.Join(m.lio.Change(mend), m.kernel.Recover(ctx, rec, nil, false)); err != nil {
+		t.Fatal(err)
+	}
+	for { // the kernel lets I/O through a moment after the session is up
+		err := m.kernel.Scan(ctx, rec)
+		if err == nil {
+			break
+		}
+		if code(err) != "ISCSI-NO-LUN" || !strings.Contains(err.Error(), "LUN 0 of "+plain+" is a disk whose size cannot be read") || ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	f := m.disk(rec, 0)
+	if n, err := f.Seek(0, io.SeekEnd); n != 8<<20 || err != nil {
+		t.Errorf("the disk has %d bytes, %v", n, err)
 	}
 	f.Close()
 	if err := m.kernel.Logout(ctx, rec); err != nil {

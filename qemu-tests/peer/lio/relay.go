@@ -5,12 +5,15 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"sync"
 )
 
-// Relay passes iSCSI on, PDU by PDU, and can say in the target's name what LIO never says. No digests.
+// Relay passes iSCSI on, PDU by PDU, and can say in the target's name what LIO never says, or be cut at a command.
+// No digests.
 type Relay struct {
 	Listen string `json:"listen"`
 	To     string `json:"to"`
@@ -22,6 +25,8 @@ type relay struct {
 
 	mu    sync.Mutex
 	conns map[*relayed]bool // guarded by mu
+	cutAt byte              // the operation code of the SCSI command at which all connections are cut; 0: none; guarded by mu
+	cut   bool              // nothing passes; guarded by mu
 }
 
 // relayed is one connection through it.
@@ -61,6 +66,10 @@ func (r *relay) pass(c net.Conn) {
 	defer to.Close()
 	one := &relayed{out: c}
 	r.mu.Lock()
+	if r.cut {
+		r.mu.Unlock()
+		return
+	}
 	r.conns[one] = true
 	r.mu.Unlock()
 	defer func() {
@@ -70,7 +79,7 @@ func (r *relay) pass(c net.Conn) {
 	}()
 	ended := make(chan struct{}, 2)
 	go func() {
-		_, _ = io.Copy(to, c)
+		r.requests(to, bufio.NewReader(c))
 		ended <- struct{}{}
 	}()
 	go func() {
@@ -80,24 +89,60 @@ func (r *relay) pass(c net.Conn) {
 	<-ended
 }
 
-// answers passes on what the target says (RFC 7143, 11.2: a header of 48 bytes, more of it in words, data padded to words).
-func (o *relayed) answers(in io.Reader) {
+// requests passes on what the initiator says, up to the command at which it is cut.
+func (r *relay) requests(to io.Writer, in io.Reader) {
 	for {
-		head := make([]byte, 48)
-		if _, err := io.ReadFull(in, head); err != nil {
+		unit, err := readUnit(in)
+		if err != nil {
 			return
 		}
-		data := int(head[5])<<16 | int(head[6])<<8 | int(head[7])
-		body := make([]byte, int(head[4])*4+(data+3)/4*4)
-		if _, err := io.ReadFull(in, body); err != nil {
+		if unit[0]&0x3f == opCommand && r.cutsAt(unit[32]) {
+			return
+		}
+		if _, err := to.Write(unit); err != nil {
+			return
+		}
+	}
+}
+
+func (r *relay) cutsAt(operation byte) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cut || r.cutAt == 0 || operation != r.cutAt {
+		return r.cut
+	}
+	r.cut = true
+	for o := range r.conns {
+		o.out.Close()
+	}
+	return true
+}
+
+// readUnit reads a PDU (RFC 7143, 11.2: a header of 48 bytes, more of it in words, data padded to words).
+func readUnit(in io.Reader) ([]byte, error) {
+	head := make([]byte, 48)
+	if _, err := io.ReadFull(in, head); err != nil {
+		return nil, err
+	}
+	data := int(head[5])<<16 | int(head[6])<<8 | int(head[7])
+	unit := append(head, make([]byte, int(head[4])*4+(data+3)/4*4)...)
+	_, err := io.ReadFull(in, unit[48:])
+	return unit, err
+}
+
+// answers passes on what the target says.
+func (o *relayed) answers(in io.Reader) {
+	for {
+		unit, err := readUnit(in)
+		if err != nil {
 			return
 		}
 		o.mu.Lock()
-		if counts(head) {
-			copy(o.status[:], head[24:36])
+		if counts(unit) {
+			copy(o.status[:], unit[24:36])
 			o.spoken = true
 		}
-		_, err := o.out.Write(append(head, body...))
+		_, err = o.out.Write(unit)
 		o.mu.Unlock()
 		if err != nil {
 			return
@@ -106,6 +151,7 @@ func (o *relayed) answers(in io.Reader) {
 }
 
 const (
+	opCommand  = 0x01
 	opDataIn   = 0x25
 	opR2T      = 0x31
 	opAsync    = 0x32
@@ -122,6 +168,24 @@ func counts(head []byte) bool {
 		return head[1]&1 != 0 // it carries the status too
 	}
 	return binary.BigEndian.Uint32(head[16:]) != 0xffffffff
+}
+
+// change makes a fault of the relay's, or ends it.
+func (r *relay) change(c Change) error {
+	if c.Do == "ask-logout" {
+		return r.askLogout()
+	}
+	operation := uint64(0)
+	if c.Do == "cut-at" {
+		var err error
+		if operation, err = strconv.ParseUint(c.Value, 16, 8); err != nil {
+			return fmt.Errorf("lio: cut at %q: not the operation code of a SCSI command, in hexadecimal digits", c.Value)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cutAt, r.cut = byte(operation), false
+	return nil
 }
 
 // askLogout sends every initiator an asynchronous message that asks it to log out (RFC 7143, 11.9). The sequence numbers
