@@ -10,8 +10,10 @@ import (
 	"initd/tests/tree"
 )
 
-// machine is the part of a /sys with one session of ours and one of iscsid's, as Linux 6.12 shows them.
-func machineWithSessions() *sysfs.FS {
+func machineWithSessions() *sysfs.FS { return sysfs.New(sessionFiles()) }
+
+// sessionFiles is the part of a /sys with one session of ours and one of iscsid's, as Linux 6.12 shows them.
+func sessionFiles() fstest.MapFS {
 	files := fstest.MapFS{}
 	add := func(name, text string) { files[name] = tree.File(text + "\n") }
 	link := func(name, to string) { files[name] = tree.Link(to) }
@@ -31,6 +33,7 @@ func machineWithSessions() *sysfs.FS {
 		add(c+"/state", "up")
 		add(c+"/address", "192.0.2.50")
 		add(c+"/port", "3260")
+		add(c+"/local_port", "50001")
 		add(c+"/persistent_address", "2001:db8::50")
 		add(c+"/persistent_port", "3260")
 		unit := dev + "/target" + host[4:] + ":0:0/" + host[4:] + ":0:0:3"
@@ -38,7 +41,8 @@ func machineWithSessions() *sysfs.FS {
 		add(unit+"/block/sd"+map[string]string{"1": "a", "2": "b"}[id]+"/size", "2048")
 	}
 	add("sys/devices/platform/host5/session1/target5:0:0/5:0:0:16684/block/sdc/size", "2048")
-	return sysfs.New(files)
+	add("sys/class/block/sda/size", "2048")
+	return files
 }
 
 func TestSessionsAreReadWhoeverMadeThem(t *testing.T) {
@@ -133,5 +137,32 @@ func TestAGivenSessionIsStillItsUnits(t *testing.T) {
 	}
 	if _, ok := r.GivenBy("iscsi-path/800000000001"); ok {
 		t.Error("a unit whose session was not given")
+	}
+}
+
+func TestDisksAreReadWholeIfTheirConnectionWasThereAllTheTime(t *testing.T) {
+	const session = "sys/devices/platform/host5/session1/iscsi_session/session1/"
+	rec := Record{Session: 1, Config: Config{Target: "iqn.2026-01.net.example:t1", LUNs: []uint64{3}}}
+	for _, row := range []struct {
+		name, before, recovery, state string
+		whole                         bool
+	}{
+		{"it was there", "50001", "5", "LOGGED_IN", true},
+		{"it is another one by now", "50000", "5", "LOGGED_IN", false},
+		{"there was none in the beginning", "", "5", "LOGGED_IN", false},
+		{"it is lost", "50001", "5", "FAILED", false},
+		{"I/O has failed since", "50001", "5", "FREE", false},
+		{"I/O does not wait at all", "50001", "0", "FAILED", false},
+		{"I/O waits for ever, and the connection was made anew", "50000", "off", "LOGGED_IN", true},
+		{"I/O waits for ever, now too", "50001", "off", "FAILED", true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			files := sessionFiles()
+			files[session+"recovery_tmo"], files[session+"state"] = tree.File(row.recovery+"\n"), tree.File(row.state+"\n")
+			k := &Kernel{sys: sysfs.New(files)}
+			if err := k.readWhole(rec, row.before); row.whole != (err == nil) || err != nil && codeOf(err) != CodeClosed {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
