@@ -67,7 +67,7 @@ func tellKMIP(in *ChildInput, i int, asked kmip.Request, r kmip.Result) error {
 }
 
 // kmipReasons is why no server has helped so far: it stays in sight while they
-// are dialled anew.
+// are dialled anew, and asked again: the time may be over meanwhile.
 type kmipReasons string
 
 // progress says what a fetch waits for, in the words of a console line.
@@ -77,12 +77,18 @@ func (r *kmipReasons) progress(e kmip.Event) *engine.Progress {
 		*r = kmipReasons(strings.Join(e.Reasons, "; "))
 		return &engine.Progress{Waiting: string(*r), Server: e.Server}
 	case kmip.Failed:
+		*r = cmp.Or(*r, kmipReasons(e.String()))
 		return &engine.Progress{Waiting: e.String(), Server: e.Server}
 	case kmip.Dialling:
 		return &engine.Progress{Waiting: string(*r), Text: e.String(), Server: e.Server}
 	case kmip.Connected:
+		waiting := fmt.Sprintf("%s (%s): no answer yet", e.Server, e.Address)
+		if *r != "" {
+			waiting += "; before: " + string(*r)
+		}
+		return &engine.Progress{Waiting: waiting, Text: e.String(), Server: e.Server}
+	case kmip.Answered:
 		*r = ""
-		return &engine.Progress{Text: e.String(), Server: e.Server}
 	}
 	return nil
 }
