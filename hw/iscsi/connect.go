@@ -245,15 +245,18 @@ func converse(ctx context.Context, conn *net.TCPConn, m *machine) (err error) {
 // Scan looks for the LUNs that a session's record asks for, and waits until their disks are there. It can sleep in the
 // kernel for as long as the target does not answer.
 func (k *Kernel) Scan(ctx context.Context, rec Record) error {
+	before := k.connection(rec.Session)
 	if rec.Config.AllLUNs {
 		if err := scan(rec.Host, "-"); err != nil {
 			return fmt.Errorf("look for LUNs of %s: %w", rec.Config.Target, err)
+		}
+		if len(rec.Config.LUNs) == 0 {
+			return k.readWhole(rec, before)
 		}
 	}
 	if len(rec.Config.LUNs) == 0 {
 		return nil
 	}
-	before := k.connection(rec.Session)
 	arrived, release, err := k.disks.hear(rec.Session)
 	if err != nil {
 		return err
