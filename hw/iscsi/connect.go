@@ -317,15 +317,15 @@ func (k *Kernel) readWhole(rec Record, before string) error {
 		return atPortal("look at the disks of "+rec.Config.Target, rec.Config.Portal.Address(), errReadInPart)
 	}
 	for _, lun := range rec.Config.LUNs {
-		if d, ok := s.Disk(lun); !ok || d.sectors(k.sys) > 0 {
+		d, ok := s.Disk(lun)
+		unit, there := k.unit(rec.Session, lun)
+		if !ok || !there || d.sectors(k.sys) > 0 {
 			continue
 		}
-		if unit, ok := k.unit(rec.Session, lun); ok {
-			if err := reread(unit); err != nil {
-				return fmt.Errorf("look at LUN %d of %s again: %w", lun, rec.Config.Target, err)
-			}
+		if err := reread(unit); err != nil {
+			return fmt.Errorf("look at LUN %d of %s again: %w", lun, rec.Config.Target, err)
 		}
-		if d, ok := s.Disk(lun); ok && d.sectors(k.sys) == 0 {
+		if d.sectors(k.sys) == 0 {
 			return fmt.Errorf("log in to %s: %w", rec.Config.Target, &NoLUNError{Target: rec.Config.Target, LUN: lun, empty: true})
 		}
 	}
